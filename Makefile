@@ -1,0 +1,57 @@
+# The commands of cryptoflow's developers and newcomers; `make help` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup java run test check format lock bench clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: java $(READY) ## Virtual environment, locked packages, jars, Spark's class archive; on Debian as root also Java
+	@$(BIN)/cryptoflow services jars
+
+java:
+	@command -v java >/dev/null || test -n "$$JAVA_HOME" || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    export DEBIAN_FRONTEND=noninteractive; apt-get update -q && \
+	    { apt-get install -y -q openjdk-17-jre-headless || apt-get install -y -q openjdk-21-jre-headless; }; \
+	  else \
+	    echo "There is no Java: install Java 17 or 21 (Debian: apt-get install -y openjdk-17-jre-headless)." >&2; exit 1; \
+	  fi; }
+
+$(READY): requirements.lock pyproject.toml
+	@echo "Setting up $(VENV): a minute or two, once."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: setup ## Set up, start all it needs, show the candles (ARGS="--timeout 60 ..." for options)
+	@$(BIN)/cryptoflow run $(ARGS)
+
+test: setup ## Set up, and run every test, the ones on real Kafka, Spark and Cassandra included
+	$(BIN)/pytest $(ARGS)
+
+check: setup ## Formatter, linter, strict types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup ## Format, and fix what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(READY) ## Make requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-strip-extras --universal --python-version 3.11 --group dev --no-header --no-annotate \
+	  --output-file requirements.lock pyproject.toml
+
+bench: setup ## Run the benchmarks
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove the environment and caches; data under .cryptoflow stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
