@@ -1,0 +1,5 @@
+"""`python -m cryptoflow`: the command line."""
+
+from cryptoflow.cli import main
+
+main()

@@ -1,0 +1,139 @@
+"""`cryptoflow candles`: the newest candles, read from Cassandra."""
+
+import csv
+import json
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from io import StringIO
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+from rich.live import Live
+from rich.table import Table
+
+from cryptoflow.candles import CandleRow
+from cryptoflow.errors import ConfigError
+from cryptoflow.render import candle_table, new_console, utc_text
+from cryptoflow.settings import CassandraSettings, SparkSettings, load
+
+if TYPE_CHECKING:
+    from cassandra.cluster import Session
+
+LAST_OF_ONE = 20
+
+REFRESH_S = 1.0
+
+
+class Format(StrEnum):
+    """What the candles are printed as."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+class Query(NamedTuple):
+    """Which candles are asked for; a market or coins of None: of all."""
+
+    market: str | None
+    coins: tuple[str, str] | None
+    window_s: int
+    last: int | None
+
+    def run(self, session: "Session") -> list[CandleRow]:
+        """The candles, newest first in each series."""
+        from cryptoflow.tables.reader import latest, latest_of_all
+
+        if self.market and self.coins:
+            now = datetime.now(UTC)
+            return latest(session, self.market, *self.coins, self.window_s, self.last or LAST_OF_ONE, now)
+        return latest_of_all(session, self.window_s, self.last or 1, self.market, self.coins)
+
+
+Market = Annotated[str | None, typer.Option(help="Of this market only, e.g. Coinbase.")]
+Pair = Annotated[str | None, typer.Option(help="Of this pair only, e.g. BTC-USD.")]
+Last = Annotated[
+    int | None, typer.Option(min=1, help=f"How many; {LAST_OF_ONE} of one market and pair, else 1 of each.")
+]
+Window = Annotated[
+    int | None, typer.Option(min=1, help="The windows' length in s; CRYPTOFLOW_WINDOW or 60 if left out.")
+]
+Watch = Annotated[bool, typer.Option("--watch", help="Keep the table up to date until Ctrl-C.")]
+As = Annotated[Format, typer.Option(help="What to print.")]
+
+
+def candles(
+    market: Market = None,
+    pair: Pair = None,
+    last: Last = None,
+    window: Window = None,
+    watch: Watch = False,
+    format: As = Format.TABLE,
+) -> None:
+    """Show the newest candles in Cassandra: of one pair on one market, or the newest of all."""
+    if watch and format is not Format.TABLE:
+        raise ConfigError("--watch draws a table; leave --format out.")
+    from cryptoflow.tables.connection import connect  # here, as the driver takes a while to import
+
+    query = Query(market, _coins(pair), load(SparkSettings, {"window_s": window}).window_s, last)
+    with connect(load(CassandraSettings)) as session:
+        if watch:
+            _watch(session, query)
+        else:
+            _show(query.run(session), format)
+
+
+def _coins(pair: str | None) -> tuple[str, str] | None:
+    if pair is None:
+        return None
+    from_coin, _, to_currency = pair.upper().partition("-")
+    if not (from_coin and to_currency):
+        raise ConfigError(f"{pair} is no pair; write it as BTC-USD.")
+    return from_coin, to_currency
+
+
+def _show(rows: Sequence[CandleRow], format: Format) -> None:
+    if format is Format.JSON:
+        typer.echo(json.dumps([row._asdict() for row in rows], default=datetime.isoformat, indent=2))
+    elif format is Format.CSV:
+        typer.echo(_csv(rows), nl=False)
+    elif rows:
+        console = new_console()
+        console.print(candle_table(rows, width=console.width))
+    else:
+        typer.echo("There is no such candle yet.")
+
+
+def _csv(rows: Sequence[CandleRow]) -> str:
+    text = StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(CandleRow._fields)
+    lines.writerows([v.isoformat() if isinstance(v, datetime) else v for v in row] for row in rows)
+    return text.getvalue()
+
+
+def _watch(session: "Session", query: Query) -> None:
+    console = new_console()
+    table = candle_table(query.run(session), width=console.width)
+    try:
+        with Live(table, console=console, auto_refresh=False) as live:
+            while True:
+                table = _refreshed(table, session, query, console.width)
+                live.update(table, refresh=True)
+                time.sleep(REFRESH_S)
+    except KeyboardInterrupt:
+        return
+
+
+def _refreshed(table: Table, session: "Session", query: Query, width: int) -> Table:
+    from cryptoflow.tables.connection import TRANSIENT_ERRORS
+
+    try:
+        table = candle_table(query.run(session), width=width)
+    except TRANSIENT_ERRORS:
+        table.caption = "Cassandra does not answer; trying again, Ctrl-C ends"
+    else:
+        table.caption = f"{utc_text(datetime.now(UTC))} UTC, Ctrl-C ends"
+    return table

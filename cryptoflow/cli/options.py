@@ -1,0 +1,79 @@
+"""The settings as options of the command line, made from their models.
+
+An option sets its environment variable for this process and those it starts, and so wins over the environment.
+Passwords have no option: a command line can be read by everybody on the machine.
+"""
+
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from cryptoflow.settings import (
+    CassandraSettings,
+    FeedSettings,
+    KafkaSettings,
+    SparkSettings,
+    load,
+    settings_of,
+)
+
+MODELS = (FeedSettings, KafkaSettings, SparkSettings, CassandraSettings)
+
+OLD_NAMES = {
+    "KAFKA_BOOTSTRAP_SERVERS": "--kafkabroker",
+    "KAFKA_TOPIC": "--kafkatopic",
+    "CASSANDRA_CONTACT_POINTS": "--cassandraurl",
+}
+"""What the program before this one called them."""
+
+
+def option_name(env: str) -> str:
+    """The option of an environment variable: KAFKA_TOPIC is --kafka-topic, CRYPTOFLOW_TRIGGER is --trigger."""
+    for prefix in ("CRYPTOCOMPARE_", "CRYPTOFLOW_"):
+        env = env.removeprefix(prefix)
+    return "--" + env.lower().replace("_", "-")
+
+
+def _options() -> Iterator[inspect.Parameter]:
+    for model in MODELS:
+        panel = model.__name__.removesuffix("Settings")
+        for _, info, env in settings_of(model):
+            if info.repr:
+                names = [option_name(env), *([OLD_NAMES[env]] if env in OLD_NAMES else [])]
+                default = "" if info.default is None else f"default: {info.default}; "
+                text = f"{info.description} [dim]({default}{env})[/]"
+                option = typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
+                kind = Annotated[str | None, option]
+                yield inspect.Parameter(env, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each setting; they come in through its `**settings`, by environment variable."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+
+    def wrapped(**arguments: Any) -> None:
+        command(**arguments)
+
+    wrapped.__signature__ = signature.replace(parameters=[*own, *_options()])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {each.name: each.annotation for each in [*own, *_options()]}
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    return wrapped
+
+
+def apply(given: Mapping[str, str | None]) -> None:
+    """Put the options that were given into the environment.
+
+    Raises:
+        ConfigError: a setting, given or from the environment, can't be used.
+    """
+    os.environ.update({env: value for env, value in given.items() if value is not None})
+    for model in MODELS:
+        loaded = load(model)
+        # As the settings have them: a path is absolute there, and means the same in another folder.
+        os.environ.update(
+            {env: str(getattr(loaded, name)) for name, _, env in settings_of(model) if os.environ.get(env)}
+        )

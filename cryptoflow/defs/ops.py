@@ -1,0 +1,98 @@
+"""The streaming ops."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from cryptoflow import settings
+from cryptoflow.candles import Candle
+from cryptoflow.defs.resources import CassandraResource, FeedResource, KafkaResource, SparkResource
+from cryptoflow.defs.streaming import StreamingConfig, streaming
+from cryptoflow.feeds.source import open_feed
+from cryptoflow.render import candle_table, new_console
+
+# The pipeline is imported inside the ops: Dagster loads these definitions in processes that never stream.
+
+SHOWN_CANDLES = 50
+"""Candles in the log and metadata of a run, at most."""
+
+
+@dg.op(description="websocket -> Kafka, until the timeout.", tags={"kind": "kafka"})
+def ingest_trades(
+    context: dg.OpExecutionContext,
+    config: StreamingConfig,
+    feed: FeedResource,
+    kafka: KafkaResource,
+) -> None:
+    """Carry the feed's trades into Kafka."""
+    from cryptoflow.pipeline.ingest import ingest
+
+    with streaming(context, config) as (at_work, control), open_feed(feed.settings()) as source:
+        at_work.announce(source.notice)
+        at_work.finish(ingest(source, kafka.settings(), control, at_work.on_event))
+
+
+@dg.op(description="Kafka -> Spark -> Cassandra, until the timeout and all is drained.", tags={"kind": "spark"})
+def aggregate_trades(
+    context: dg.OpExecutionContext,
+    config: StreamingConfig,
+    kafka: KafkaResource,
+    spark: SparkResource,
+    cassandra: CassandraResource,
+) -> None:
+    """Aggregate the topic's trades into the candles of both tables."""
+    from cryptoflow.pipeline.aggregate import aggregate
+
+    with streaming(context, config) as (at_work, control):
+        at_work.finish(aggregate(kafka.settings(), cassandra.settings(), spark.settings(), settings.home(), control))
+
+
+@dg.op(description="websocket -> Spark -> console, until the timeout.", tags={"kind": "spark"})
+def aggregate_in_memory(
+    context: dg.OpExecutionContext,
+    config: StreamingConfig,
+    feed: FeedResource,
+    spark: SparkResource,
+) -> None:
+    """Aggregate the feed's trades; the candles go to the console and into the run's metadata."""
+    from cryptoflow.pipeline import memory
+
+    console = new_console()
+
+    with streaming(context, config) as (at_work, control), open_feed(feed.settings()) as source:
+
+        def show(candles: Sequence[Candle]) -> None:
+            newest = sorted(candles, key=lambda candle: candle.window_start, reverse=True)
+            at_work.status.candles = newest[:SHOWN_CANDLES]
+            console.print(candle_table(newest[:SHOWN_CANDLES]))
+
+        def refuse(frame: bytes, reason: str) -> None:
+            context.log.warning(f"Unreadable frame: {reason}")
+
+        at_work.announce(source.notice)
+        candles, figures = memory.aggregate_in_memory(
+            source, spark.settings(), settings.home(), control, at_work.on_event, show, refuse
+        )
+        show(candles)
+        context.add_output_metadata({"candles": candle_metadata(candles[:SHOWN_CANDLES])})
+        at_work.finish(figures)
+
+
+def candle_metadata(candles: Sequence[Candle]) -> dg.TableMetadataValue:
+    """The candles as a table in Dagster's UI."""
+    columns = ("open", "high", "low", "close", "vwap", "quantity", "volume", "trades")
+    records = [
+        dg.TableRecord(
+            {
+                "window_start": candle.window_start.isoformat(),
+                "market": candle.market,
+                "pair": f"{candle.from_coin}-{candle.to_currency}",
+                **{column: getattr(candle, column) for column in columns},
+            }
+        )
+        for candle in candles
+    ]
+    names = ("window_start", "market", "pair", *columns)
+    kinds = {"trades": "int"} | dict.fromkeys(names[:3], "string")
+    schema = dg.TableSchema([dg.TableColumn(name, kinds.get(name, "float")) for name in names])
+    return dg.MetadataValue.table(records=records, schema=schema)

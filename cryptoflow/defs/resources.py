@@ -1,0 +1,79 @@
+"""The resources `feed`, `kafka`, `spark` and `cassandra`: the settings, as Dagster configures them.
+
+A field that the run config leaves out comes from the environment, else from its default.
+"""
+
+from typing import Any
+
+import dagster as dg
+from pydantic import Field, create_model
+
+from cryptoflow.settings import (
+    CassandraSettings,
+    FeedSettings,
+    KafkaSettings,
+    Settings,
+    SparkSettings,
+    load,
+    settings_of,
+)
+
+PLAIN_TYPES = (int, float, str)
+"""What Dagster takes a field by; its limits are checked when the settings are loaded."""
+
+
+def fields_of(model: type[Settings]) -> Any:
+    """A resource class that has a field for each setting of `model`, all of them optional."""
+    fields: dict[str, Any] = {
+        name: (_plain(info.annotation) | None, Field(None, description=f"{info.description} [{env}]"))
+        for name, info, env in settings_of(model)
+    }
+    return create_model(f"{model.__name__}Fields", __base__=dg.ConfigurableResource, __module__=__name__, **fields)
+
+
+def _plain(annotation: Any) -> type:
+    return annotation if annotation in PLAIN_TYPES else str
+
+
+def _given(resource: Any, model: type[Settings]) -> dict[str, Any]:
+    return {name: getattr(resource, name) for name in model.model_fields}
+
+
+class FeedResource(fields_of(FeedSettings)):  # type: ignore[misc]
+    """Where trades come from."""
+
+    def settings(self) -> FeedSettings:
+        """The settings in force; a ConfigError if one can't be used."""
+        return load(FeedSettings, _given(self, FeedSettings))
+
+
+class KafkaResource(fields_of(KafkaSettings)):  # type: ignore[misc]
+    """The broker and the topics."""
+
+    def settings(self) -> KafkaSettings:
+        """The settings in force; a ConfigError if one can't be used."""
+        return load(KafkaSettings, _given(self, KafkaSettings))
+
+
+class SparkResource(fields_of(SparkSettings)):  # type: ignore[misc]
+    """The Spark session and the query."""
+
+    def settings(self) -> SparkSettings:
+        """The settings in force; a ConfigError if one can't be used."""
+        return load(SparkSettings, _given(self, SparkSettings))
+
+
+class CassandraResource(fields_of(CassandraSettings)):  # type: ignore[misc]
+    """The cluster and the keyspace."""
+
+    def settings(self) -> CassandraSettings:
+        """The settings in force; a ConfigError if one can't be used."""
+        return load(CassandraSettings, _given(self, CassandraSettings))
+
+
+RESOURCES = {
+    "feed": FeedResource(),
+    "kafka": KafkaResource(),
+    "spark": SparkResource(),
+    "cassandra": CassandraResource(),
+}

@@ -1,0 +1,174 @@
+"""What this machine needs to run cryptoflow: each thing checked, with the way to get it."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptoflow import settings
+from cryptoflow.errors import CryptoflowError, PrerequisiteError
+from cryptoflow.services import jars, local
+from cryptoflow.services.java import find_java
+from cryptoflow.services.machine import GIB, require_disk, require_memory
+from cryptoflow.services.service import LOOPBACK, Service, listening
+from cryptoflow.settings import CassandraSettings, FeedSettings, KafkaSettings, SparkSettings
+
+OLDEST_PYTHON = (3, 11)
+UI_PORT = 3000
+"""Dagster's."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    text: str
+    """What was found; where it is not ok, what is wrong and what fixes it."""
+    needed: bool = True
+    """Whether nothing runs without it; else it can be had when it is first used, or done without."""
+
+
+def check_all(home: Path, ui_port: int = UI_PORT) -> list[Check]:
+    """All checks of this machine under the environment's settings; reads only."""
+    return [
+        checked("Python", python),
+        checked("Java", java),
+        checked("memory", memory),
+        checked("disk", lambda: disk(home)),
+        *(jar_set(home, name) for name in jars.SETS),
+        *_services(home),
+        *_ui_ports(ui_port),
+        checked("feed", feed),
+    ]
+
+
+def require(checks: Iterable[Check]) -> None:
+    """Raise the first failed check that is needed.
+
+    Raises:
+        PrerequisiteError: with what is wrong and what fixes it.
+    """
+    for check in checks:
+        if check.needed and not check.ok:
+            raise PrerequisiteError(check.text)
+
+
+def checked(name: str, look: Callable[[], str]) -> Check:
+    """The check of something that `look` either describes or misses."""
+    try:
+        return Check(name, True, look())
+    except CryptoflowError as error:
+        return Check(name, False, str(error))
+
+
+def python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> str:
+    """This Python's version.
+
+    Raises:
+        PrerequisiteError: it is too old.
+    """
+    found = ".".join(map(str, version))
+    if version[:2] < OLDEST_PYTHON:
+        raise PrerequisiteError(f"Python {found} is too old: run cryptoflow with Python 3.11 or later.")
+    return found
+
+
+def java() -> str:
+    """Java's version and place.
+
+    Raises:
+        PrerequisiteError: it is missing or too old.
+    """
+    found = find_java()
+    return f"{found.version} ({found.executable})"
+
+
+def memory() -> str:
+    """The free memory.
+
+    Raises:
+        PrerequisiteError: it is too little.
+    """
+    return f"{require_memory() / GIB:.1f} GiB free"
+
+
+def disk(home: Path) -> str:
+    """The free disk.
+
+    Raises:
+        PrerequisiteError: it is too little.
+    """
+    return f"{require_disk(home) / GIB:.1f} GiB free for {home}"
+
+
+def feed() -> str:
+    """Which feed a run takes.
+
+    Raises:
+        ConfigError: its settings can't be used.
+        PrerequisiteError: CryptoCompare is chosen and there is no key.
+    """
+    source = settings.load(FeedSettings).source
+    if settings.api_key() and source != "simulator":
+        return "CryptoCompare, with the key in CRYPTOCOMPARE_API_KEY"
+    if source == "cryptocompare":
+        raise PrerequisiteError("There is no key for CryptoCompare: set CRYPTOCOMPARE_API_KEY to yours.")
+    return "the simulator (set CRYPTOCOMPARE_API_KEY to go live)"
+
+
+def jar_set(home: Path, name: str) -> Check:
+    """Whether a set of jars is there; they are fetched when first used."""
+    if jars.is_installed(home, name):
+        return Check(f"jars of {name}", True, str(jars.jar_folder(home, name)))
+    return Check(f"jars of {name}", False, "Not fetched yet: run `cryptoflow services jars`.", needed=False)
+
+
+def service(home: Path, wanted: Service) -> Check:
+    """Whether a service is up, or could be started."""
+    found = local.status(home, [wanted])[0]
+    if found.state == "up":
+        return Check(wanted.name, True, f"up on {wanted.address}")
+    if wanted.external:
+        return Check(
+            wanted.name,
+            False,
+            f"Nothing answers at {wanted.address}: start it there, or unset {wanted.setting}.",
+        )
+    texts = {
+        "down": f"port {wanted.port} is free for it: `cryptoflow services up` starts it, and so does a run",
+        "silent": f"It runs and does not answer: run `cryptoflow services down`, and see {found.log}.",
+        "taken": f"Port {wanted.port} is taken by another program: end that, or set {wanted.setting}.",
+    }
+    return Check(wanted.name, found.state == "down", texts[found.state])
+
+
+def ui_port(name: str, port: int, way_out: str) -> Check:
+    """Whether a port is free for a web page; not needed, since a run can do without the page."""
+    if listening(LOOPBACK, port):
+        return Check(name, False, f"Port {port} is taken: end what listens there, or {way_out}.", needed=False)
+    return Check(name, True, f"port {port} is free")
+
+
+def _services(home: Path) -> Iterator[Check]:
+    try:
+        wanted = local.services(settings.load(KafkaSettings), settings.load(CassandraSettings))
+    except CryptoflowError as error:
+        yield Check("Kafka and Cassandra", False, str(error))
+        return
+    for each in wanted:
+        try:
+            yield service(home, each)
+        except CryptoflowError as error:
+            yield Check(each.name, False, str(error))
+
+
+def _ui_ports(dagster_port: int) -> Iterator[Check]:
+    try:
+        spark_port = settings.load(SparkSettings).ui_port
+    except CryptoflowError as error:
+        yield Check("Spark", False, str(error))
+    else:
+        yield ui_port("Spark UI", spark_port, "set SPARK_UI_PORT")
+    yield ui_port("Dagster UI", dagster_port, "look there: it may be Dagster already")

@@ -1,0 +1,72 @@
+"""The exceptions of cryptoflow, all in one tree.
+
+A message is one sentence that a user can act on: what is wrong, and the way out. It never holds a secret.
+"""
+
+
+class CryptoflowError(Exception):
+    """Whatever cryptoflow itself reports; the command line prints it as one line and exits with 1."""
+
+
+class ConfigError(CryptoflowError):
+    """A setting has a value that can't be used."""
+
+
+class PrerequisiteError(CryptoflowError):
+    """The machine lacks something: Java, jars, memory, disk, a free port."""
+
+
+class ServiceError(CryptoflowError):
+    """A local service (Kafka, Cassandra, the simulator) could not be started or ended."""
+
+
+class FeedError(CryptoflowError):
+    """The feed can't be used."""
+
+
+class UnauthorizedError(FeedError):
+    """The feed refused the API key; never retried."""
+
+
+class FeedUnreachableError(FeedError):
+    """The feed could not be reached, or broke off, for longer than it may."""
+
+
+class FeedDisconnectedError(FeedError):
+    """The feed broke off, went silent or turned the socket away for now: worth another try."""
+
+
+class UnreadableFrameError(FeedError):
+    """A frame is no frame of the feed's protocol; the message is the reason that goes into its dead letter."""
+
+
+class KafkaError(CryptoflowError):
+    """Kafka refused a request."""
+
+
+class KafkaUnreachableError(KafkaError):
+    """No broker answered in time."""
+
+
+class DeliveryError(KafkaError):
+    """A trade was handed to Kafka and not acknowledged."""
+
+
+class CassandraError(CryptoflowError):
+    """Cassandra refused a request."""
+
+
+class CassandraUnreachableError(CassandraError):
+    """No Cassandra node answered in time."""
+
+
+class CassandraLoginError(CassandraError):
+    """Cassandra refused the user or the password."""
+
+
+class SchemaMismatchError(CassandraError):
+    """A table of that name exists with other columns or another primary key."""
+
+
+class AggregationError(CryptoflowError):
+    """The Spark query failed."""

@@ -1,0 +1,231 @@
+"""CryptoCompare streamer v2 without I/O: frames in, events and frames to send out.
+
+Format: https://min-api.cryptocompare.com/documentation/websockets; each is one JSON object in a
+text frame, told apart by its TYPE, a string. A trade's event is the Trade itself.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+from urllib.parse import quote, quote_plus
+
+import msgspec
+from msgspec import field
+
+from cryptoflow.errors import FeedDisconnectedError, FeedError, UnauthorizedError
+from cryptoflow.trades import DECODE_ERRORS, MAX_AHEAD_S, TRADE_TYPE, Trade
+
+HTTP_UNAUTHORIZED = (401, 403)
+"""A handshake answered with one of these refuses the key."""
+
+KEY_HINT = "Set CRYPTOCOMPARE_API_KEY to a valid key, or unset it to use the simulator."
+
+
+class Welcome(msgspec.Struct, frozen=True, tag_field="TYPE", tag="20"):
+    """The first frame; its fields are for people to read, so nothing in them makes it unreadable."""
+
+    server_name: Any = field(name="SERVER_NAME", default=None)
+    socket_id: Any = field(name="SOCKET_ID", default=None)
+    sockets_remaining: Any = field(name="SOCKETS_REMAINING", default=None)
+
+
+class Subscribed(msgspec.Struct, frozen=True, tag_field="TYPE", tag="16"):
+    """One subscription was accepted."""
+
+    sub: str = field(name="SUB")
+
+
+class LoadComplete(msgspec.Struct, frozen=True, tag_field="TYPE", tag="3"):
+    """All valid subscriptions are loaded."""
+
+
+class Unsubscribed(msgspec.Struct, frozen=True, tag_field="TYPE", tag="17"):
+    """One subscription was left."""
+
+    sub: str = field(name="SUB", default="")
+
+
+class UnsubscribedAll(msgspec.Struct, frozen=True, tag_field="TYPE", tag="18"):
+    """Everything a SubRemove asked for is left: nothing follows."""
+
+
+class Heartbeat(msgspec.Struct, frozen=True, tag_field="TYPE", tag="999"):
+    """The feed is alive."""
+
+    time_ms: int = field(name="TIMEMS")
+
+
+class Ticker(msgspec.Struct, frozen=True, tag_field="TYPE", tag="2"):
+    """A price update; not used."""
+
+
+class _Fault(msgspec.Struct, frozen=True, tag_field="TYPE"):
+    message: str = field(name="MESSAGE", default="")
+    parameter: Any = field(name="PARAMETER", default="")
+    info: Any = field(name="INFO", default="")
+    sub: Any = field(name="SUB", default="")
+
+
+class _Unauthorized(_Fault, frozen=True, tag="401"):
+    pass
+
+
+class _TooMany(_Fault, frozen=True, tag="429"):
+    pass
+
+
+class _Error(_Fault, frozen=True, tag="500"):
+    pass
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The feed refused a request; the socket and the other subscriptions live on."""
+
+    sub: str | None
+    """The subscription, where the feed names it."""
+    message: str
+    info: str
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """No frame of the protocol, or a trade that breaks a trade's limits."""
+
+    frame: bytes
+    reason: str
+
+
+class Other(msgspec.Struct, frozen=True):
+    """A well-formed frame of a TYPE that is not used here."""
+
+    type: str
+
+
+_Frame = (
+    Trade | Welcome | Subscribed | LoadComplete | Unsubscribed | UnsubscribedAll | Heartbeat | Ticker
+    | _Unauthorized | _TooMany | _Error
+)  # fmt: skip
+
+Event = (
+    Trade | Welcome | Subscribed | LoadComplete | Unsubscribed | UnsubscribedAll | Heartbeat | Ticker
+    | Refused | Unreadable | Other
+)  # fmt: skip
+"""What a frame can turn out to be."""
+
+_KNOWN_TYPES = frozenset((TRADE_TYPE, "20", "16", "3", "17", "18", "999", "2", "401", "429", "500"))
+
+
+class _Typed(msgspec.Struct):
+    type: str = field(name="TYPE")
+
+
+_decoder = msgspec.json.Decoder(_Frame)
+_type_decoder = msgspec.json.Decoder(_Typed)
+
+
+class Protocol:
+    """One connection's side of the protocol.
+
+    Args:
+        subscriptions: what to subscribe to, each `0~MARKET~COIN~CURRENCY`.
+        secret: a text, the API key, that must not come out in any event or error, should the feed repeat it.
+    """
+
+    def __init__(self, subscriptions: Sequence[str], secret: str | None = None) -> None:
+        self.subscriptions = tuple(subscriptions)
+        self._secret = secret
+        self._outgoing: list[str] = []
+        self._accepted: list[str] = []
+
+    def receive(self, frame: bytes, now_s: float, *, binary: bool = False) -> Event:
+        """The event that one frame is, received at `now_s` (s since the epoch).
+
+        Raises:
+            UnauthorizedError: the feed refuses the key.
+            FeedDisconnectedError: the feed wants this socket closed; another one may be opened later.
+        """
+        if binary:
+            return Unreadable(frame, "binary frame")
+        try:
+            event = _decoder.decode(frame)
+        except DECODE_ERRORS as error:
+            return _unreadable(frame, error)
+        if type(event) is Trade:
+            if event.time_s > now_s + MAX_AHEAD_S:
+                return Unreadable(frame, "exchange time is in the future")
+            return event
+        return self._control(event)
+
+    def leave(self) -> None:
+        """Ask for the end of the subscriptions that the feed has accepted."""
+        if self._accepted:
+            self._outgoing.append(_request("SubRemove", self._accepted))
+
+    def frames_to_send(self) -> list[str]:
+        """The text frames to send now, in order; each is handed out once."""
+        frames, self._outgoing = self._outgoing, []
+        return frames
+
+    def _control(self, event: Any) -> Event:
+        if isinstance(event, _Fault):
+            return self._fault(event)
+        if type(event) is Welcome:
+            self._outgoing.append(_request("SubAdd", self.subscriptions))
+        elif type(event) is Subscribed:
+            self._accepted.append(event.sub)
+        return event  # type: ignore[no-any-return]  # of _Frame, that is all that is left
+
+    def _fault(self, frame: _Fault) -> Refused:
+        message, parameter, info = (
+            hide(str(text), self._secret) for text in (frame.message, frame.parameter, frame.info)
+        )
+        verdict = judge(type(frame).__struct_config__.tag, message, parameter, info)
+        if isinstance(verdict, FeedError):
+            raise verdict
+        return Refused(_named(self.subscriptions, (frame.sub, frame.parameter, frame.info)), message, info)
+
+
+def judge(
+    tag: object, message: str, parameter: str = "", info: str = ""
+) -> UnauthorizedError | FeedDisconnectedError | Literal["refused"]:
+    """What an error frame of TYPE `tag` means: never try again, try later, or only a request was refused."""
+    if tag == "401" or message.startswith("INVALID_API_KEY"):
+        said = ", ".join(text for text in (message, parameter, info) if text)
+        return UnauthorizedError(f"The feed refused the API key ({said}). {KEY_HINT}")
+    socket_refused = tag == "429" and not message.startswith("TOO_MANY_SUBSCRIPTIONS")
+    if socket_refused or message.startswith("FORCE_DISCONNECT"):
+        return FeedDisconnectedError(" ".join(text for text in (f"the feed said {message}", info) if text))
+    return "refused"
+
+
+def judge_status(status: int) -> UnauthorizedError | FeedDisconnectedError:
+    """What a handshake refused with the HTTP `status` means: never try again, or later."""
+    if status in HTTP_UNAUTHORIZED:
+        return UnauthorizedError(f"The feed refused the API key (HTTP {status}). {KEY_HINT}")
+    return FeedDisconnectedError(f"HTTP {status} instead of a websocket")
+
+
+def hide(text: str, secret: str | None) -> str:
+    """`text` without the `secret`, as it is or as a URL holds it."""
+    for form in {secret, quote(secret, safe=""), quote_plus(secret)} if secret else ():
+        text = text.replace(form, "***")
+    return text
+
+
+def _request(action: str, subscriptions: Sequence[str]) -> str:
+    return msgspec.json.encode({"action": action, "subs": subscriptions}).decode()
+
+
+def _unreadable(frame: bytes, error: Exception) -> Unreadable | Other:
+    try:
+        found = _type_decoder.decode(frame).type
+    except DECODE_ERRORS:
+        return Unreadable(frame, str(error))
+    return Unreadable(frame, str(error)) if found in _KNOWN_TYPES else Other(found)
+
+
+def _named(subscriptions: Sequence[str], texts: Sequence[object]) -> str | None:
+    """The subscription that the first telling text names: the longest, as one can begin another."""
+    for text in map(str, texts):
+        found = [sub for sub in subscriptions if sub in text]
+        if found:
+            return max(found, key=len)
+    return None

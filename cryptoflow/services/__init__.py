@@ -1,0 +1,1 @@
+"""Local services: real Kafka and Cassandra as processes of this machine, without Docker."""

@@ -1,0 +1,81 @@
+"""The stream of a simulator without any socket: a source of frames, and the faults that are on."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from cryptoflow.simulator.config import SimulatorConfig
+from cryptoflow.simulator.events import Event
+from cryptoflow.simulator.faults import flushed, pushed, stages
+from cryptoflow.simulator.generator import Generator
+from cryptoflow.simulator.replay import Replay
+
+
+class Source(Protocol):
+    """Where frames come from."""
+
+    @property
+    def dated_back(self) -> bool:
+        """Whether the source makes late trades by itself."""
+
+    def next_due_s(self) -> float | None:
+        """When the next event is due, in s since the stream began; None after the last."""
+
+    def pull(self, subscriptions: Sequence[str]) -> Event:
+        """The next event; `subscriptions` are those that somebody listens to."""
+
+
+class Feed:
+    """The events of a config, one source event at a time.
+
+    Args:
+        clock_ns: the wall clock, in ns since the epoch, for generated trades without a start time.
+
+    Raises:
+        ConfigError: the replay file can't be read.
+    """
+
+    def __init__(self, config: SimulatorConfig, clock_ns: Callable[[], int]) -> None:
+        self._source: Source = (
+            Generator(config, clock_ns) if config.replay is None else Replay(config.replay, config.speed)
+        )
+        self._stages = stages(config.faults, config.seed, dated_back=self._source.dated_back)
+        self._flushed = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything has been handed out."""
+        return self._flushed
+
+    def next_due_s(self) -> float | None:
+        """When `advance` has something to do, in s since the stream began; None after the end."""
+        return None if self._flushed else self._source.next_due_s() or 0.0
+
+    def advance(self, subscriptions: Sequence[str]) -> list[Event]:
+        """What the next event of the source sets free, in the order to send it; at its end, all that is left.
+
+        Args:
+            subscriptions: those that somebody listens to; at least one.
+        """
+        if self._source.next_due_s() is None:
+            self._flushed = True
+            return flushed(self._stages)
+        event = self._source.pull(subscriptions)
+        return pushed(self._stages, (event,)) if self._stages else [event]
+
+
+def frames(
+    config: SimulatorConfig, subscriptions: Sequence[str], clock_ns: Callable[[], int] = time.time_ns
+) -> Iterator[bytes]:
+    """What a simulator of this config sends a client with these subscriptions, without socket or waiting.
+
+    With a start time in the config (or a replay file) it is the same each time.
+
+    Raises:
+        ConfigError: the replay file can't be read, or a subscription is no trade channel.
+    """
+    feed = Feed(config, clock_ns)
+    while not feed.ended:
+        for event in feed.advance(subscriptions):
+            if event.subscription is None or event.subscription in subscriptions:
+                yield event.frame

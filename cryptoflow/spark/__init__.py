@@ -1,0 +1,1 @@
+"""The Spark side: session, query, checkpoint and the streaming loop."""

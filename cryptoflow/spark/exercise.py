@@ -1,0 +1,30 @@
+"""A small run of the query in a process of its own: `archive` keeps the classes that the JVM loads for it."""
+
+from pathlib import Path
+
+from cryptoflow.settings import SparkSettings
+from cryptoflow.shutdown import Deadline
+from cryptoflow.simulator import SimulatorConfig, frames
+from cryptoflow.spark import query
+from cryptoflow.spark.archive import BUILD_TIMEOUT_S
+from cryptoflow.spark.memory_source import FrameBuffer
+from cryptoflow.spark.session import spark_session
+from cryptoflow.spark.stream import CandleStream
+from cryptoflow.trades import read_trade
+
+
+def exercise(folder: Path) -> None:
+    """Run the query over a few trades; the JVM writes the archive when it ends with the session."""
+    settings = SparkSettings(trigger_s=0.1)
+    with spark_session(settings, folder) as spark, FrameBuffer() as buffer:
+        rows = query.candles(query.trades(buffer.stream(spark)), settings)
+        stream = CandleStream(rows, settings, folder / "checkpoint", lambda batch: None)
+        stream.start()
+        for frame in frames(SimulatorConfig(max_trades=1000, start_time_s=1.6e9), ["0~Coinbase~BTC~USD"]):
+            buffer.trade(read_trade(frame), frame)
+        stream.drain({0: buffer.end}, Deadline(BUILD_TIMEOUT_S))
+        stream.stop()
+
+
+if __name__ == "__main__":
+    exercise(Path.cwd())

@@ -1,0 +1,117 @@
+"""The Spark session: one a process, started with this Python and ended with it."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyspark import SparkContext
+from pyspark.sql import SparkSession
+
+from cryptoflow.errors import AggregationError
+from cryptoflow.services import jars
+from cryptoflow.services.java import find_java
+from cryptoflow.services.service import LOOPBACK
+from cryptoflow.settings import SparkSettings
+from cryptoflow.spark.archive import java_options
+
+STATE_STORE = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+"""Keeps the state of ten minutes of trade identities off the JVM's heap."""
+
+JVM_END_TIMEOUT_S = 120.0
+"""The JVM needs its time to end where it writes its class archive; else it is gone at once."""
+
+
+def session_config(settings: SparkSettings, home: Path, connector: bool = False) -> dict[str, str]:
+    """Spark's configuration, by its own names; `connector`: with the jars to talk to Kafka."""
+    config = {
+        "spark.driver.memory": settings.driver_memory,
+        "spark.driver.extraJavaOptions": java_options(home),
+        "spark.ui.port": str(settings.ui_port),
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
+        "spark.sql.streaming.stateStore.providerClass": STATE_STORE,
+        "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
+        "spark.sql.streaming.stateStore.rocksdb.boundedMemoryUsage": "true",
+        # The state of one batch is what the next one reads: keeping 100 old versions only fills the disk.
+        "spark.sql.streaming.minBatchesToRetain": "10",
+        "spark.sql.streaming.metricsEnabled": "false",
+    }
+    if _is_local(settings):
+        config |= {"spark.driver.host": LOOPBACK, "spark.driver.bindAddress": LOOPBACK}
+    if connector:
+        config["spark.jars"] = ",".join(map(str, jars.spark_jars(home)))
+    return config
+
+
+@contextmanager
+def spark_session(settings: SparkSettings, home: Path, connector: bool = False) -> Iterator[SparkSession]:
+    """A session, and its JVM, for as long as the block lasts; signal handlers are left as they were.
+
+    A JVM that lived on would give the next session this one's memory and jars.
+
+    Raises:
+        PrerequisiteError: there is no Java that Spark runs on.
+        AggregationError: the session could not be started.
+    """
+    find_java()
+    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    if _is_local(settings):
+        os.environ.setdefault("SPARK_LOCAL_IP", LOOPBACK)  # what the Spark UI listens on; all addresses without it
+    # py4j logs each exchange at DEBUG, and an ordinary end as an error.
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    builder = SparkSession.builder.appName("cryptoflow").master(settings.master)
+    for key, value in session_config(settings, home, connector).items():
+        builder = builder.config(key, value)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        session = builder.getOrCreate()
+    except Exception as error:
+        cause = f"{first_line(error)} (see SPARK_MASTER, SPARK_DRIVER_MEMORY)"
+        raise AggregationError(f"Spark could not be started on {settings.master}: {cause}") from error
+    finally:
+        _restore(handler)
+    session.sparkContext.setLogLevel("ERROR")
+    try:
+        yield session
+    finally:
+        session.stop()
+        _restore(handler)
+        _end_jvm()
+
+
+def _is_local(settings: SparkSettings) -> bool:
+    return settings.master.startswith("local")
+
+
+def _end_jvm() -> None:
+    gateway = SparkContext._gateway
+    assert gateway is not None
+    SparkContext._gateway = SparkContext._jvm = None
+    gateway.shutdown()
+    gateway.proc.stdin.close()
+    try:
+        gateway.proc.wait(JVM_END_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        gateway.proc.kill()
+        gateway.proc.wait()
+
+
+def _restore(handler: object) -> None:
+    """Put SIGINT's handler back: SparkContext's own cancels every job before a drain could end."""
+    try:
+        signal.signal(signal.SIGINT, handler)  # type: ignore[arg-type]
+    except ValueError:
+        return  # not the main thread: nothing was replaced
+
+
+def first_line(error: BaseException) -> str:
+    """The first telling line of an error's text, which for one out of the JVM goes on for pages."""
+    lines = str(error).strip().splitlines()
+    telling = (line.removeprefix(": ") for line in lines if not line.startswith("An error occurred while calling"))
+    return next(telling, type(error).__name__)

@@ -1,0 +1,181 @@
+"""The streaming loop: start the query, hand each batch's candles to a writer, drain, stop between batches."""
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame
+from pyspark.sql.streaming.query import StreamingQuery
+
+from cryptoflow.candles import Candle
+from cryptoflow.errors import AggregationError, CryptoflowError
+from cryptoflow.settings import SparkSettings
+from cryptoflow.shutdown import Deadline
+from cryptoflow.spark.checkpoint import Offsets, progress, source_offsets
+from cryptoflow.spark.metrics import BatchCounts, batch_counts
+from cryptoflow.spark.query import to_candle
+from cryptoflow.spark.session import first_line
+
+POLL_S = 0.2
+"""How often a waiting thread looks whether the query is alive, in s."""
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What one micro-batch changed."""
+
+    batch_id: int
+    candles: Sequence[Candle]
+    counts: BatchCounts
+
+
+class _StoppedError(Exception):
+    """Makes a batch that began after `stop` fail, so that it is not committed and comes again."""
+
+
+class _FailedBatchError(Exception):
+    """What Spark is told of a batch that failed."""
+
+
+def covers(done: Offsets, wanted: Offsets) -> bool:
+    """Whether everything before the offsets `wanted` is before the offsets `done`."""
+    return all(done.get(partition, 0) >= offset for partition, offset in wanted.items())
+
+
+class CandleStream:
+    """A query of candles over one checkpoint, and who writes what it yields.
+
+    Args:
+        rows: the streaming data frame of `query.candles`.
+        write: writes a batch durably before it returns; the batch is committed after that. An exception ends
+            the query.
+    """
+
+    def __init__(
+        self, rows: DataFrame, settings: SparkSettings, checkpoint: Path, write: Callable[[Batch], None]
+    ) -> None:
+        self._rows, self._settings, self._checkpoint, self._write = rows, settings, checkpoint, write
+        self._query: StreamingQuery | None = None
+        self._started = threading.Event()
+        self._writing = threading.Lock()
+        self._stopping = False
+        self._failure: BaseException | None = None
+
+    def start(self, trigger_s: float | None = None) -> None:
+        """Start the query, or go on from its checkpoint; `trigger_s` between batches, by default as configured."""
+        trigger_s = self._settings.trigger_s if trigger_s is None else trigger_s
+        self._stopping, self._failure = False, None
+        self._started.clear()
+        self._query = (
+            self._rows.writeStream.outputMode("update")
+            .queryName("candles")
+            .foreachBatch(self._on_batch)
+            .option("checkpointLocation", self._checkpoint.as_uri())
+            .trigger(processingTime=f"{int(trigger_s * 1000)} milliseconds")
+            .start()
+        )
+        self._started.set()
+
+    def _on_batch(self, rows: DataFrame, batch_id: int) -> None:
+        try:
+            self._process(rows, batch_id)
+        except BaseException as error:  # noqa: BLE001 - `check` raises it where somebody looks
+            self._failure = error
+            # Only the first line goes back: over a text with the JVM's stack Spark runs a regular expression that
+            # overflows its own stack, and the query would end without a reason.
+            raise _FailedBatchError(first_line(error)) from None
+
+    def _process(self, rows: DataFrame, batch_id: int) -> None:
+        # The first batch may begin before `start` has its query.
+        self._started.wait()
+        assert self._query is not None
+        candles = [to_candle(row, self._settings.window_s) for row in rows.collect()]
+        batch = Batch(batch_id, candles, batch_counts(self._query))
+        with self._writing:
+            if self._stopping:
+                raise _StoppedError
+            self._write(batch)
+
+    def check(self) -> None:
+        """See that the query lives, unless it was stopped.
+
+        Raises:
+            CryptoflowError: the one that its writer raised.
+            AggregationError: it failed otherwise.
+        """
+        if self._query is None or self._query.isActive:
+            return
+        failure = self._failure or self._query.exception()
+        if isinstance(failure, CryptoflowError):
+            raise failure
+        if self._stopping:
+            return
+        cause = cause_of(failure) if failure else "its query ended by itself; the log of the run has more."
+        raise AggregationError(f"The aggregation failed: {cause}") from failure
+
+    def done(self) -> Offsets:
+        """The offsets up to which batches are committed."""
+        committed = progress(self._checkpoint)
+        return committed.offsets if committed else {}
+
+    def drain(self, wanted: Offsets, deadline: Deadline) -> bool:
+        """Process everything before `wanted`, at full speed; False if the deadline came first.
+
+        Raises:
+            CryptoflowError: as `check`.
+        """
+        self.check()
+        if not covers(self.done(), wanted):
+            self.stop()
+            self.start(trigger_s=0)
+        while not (complete := covers(self.done(), wanted)) and not deadline.passed:
+            self.check()
+            self._await_end(deadline.left_s(POLL_S))
+        return complete
+
+    def _await_end(self, timeout_s: float) -> None:
+        assert self._query is not None
+        try:
+            self._query.awaitTermination(max(timeout_s, 0.01))  # type: ignore[arg-type]
+        except PySparkException:
+            self.check()
+
+    def stop(self) -> None:
+        """End the query between two batches: one that is being written is finished first."""
+        with self._writing:
+            self._stopping = True
+        if self._query is not None:
+            self._query.stop()
+
+    def report(self) -> dict[str, float]:
+        """The newest figures of the query: rows/s, lag in trades, state rows and the duration of a batch."""
+        newest = self._query.lastProgress if self._query else None
+        if newest is None:
+            return {}
+        figures = {
+            "rows_per_s": newest.processedRowsPerSecond,
+            "state_rows": sum(operator.numRowsTotal for operator in newest.stateOperators),
+            "batch_ms": newest.batchDuration,
+        }
+        # Python sources do not tell how far they could go.
+        latest = json.loads(newest.sources[0].latestOffset)
+        return figures | ({"lag": self._lag(source_offsets(latest))} if latest else {})
+
+    def _lag(self, latest: Offsets) -> int:
+        """Trades that the source had when the newest batch began, and that are in no committed batch yet."""
+        done = self.done()
+        return sum(max(0, end - done.get(partition, 0)) for partition, end in latest.items())
+
+
+def cause_of(error: BaseException) -> str:
+    """What ended a query, and the way out where it is known."""
+    if "No space left on device" in str(error):
+        return "the disk of CRYPTOFLOW_HOME, which holds its checkpoint, is full. Make room; nothing is lost by it."
+    if "dataLoss" in str(error) or "data loss" in str(error) or "failOnDataLoss" in str(error):
+        return (
+            "Kafka has deleted trades that were not aggregated yet. Raise the topic's retention; to go on "
+            "without them, remove the query's checkpoint folder."
+        )
+    return first_line(error)

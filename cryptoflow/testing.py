@@ -1,0 +1,29 @@
+"""What tests of your own pipeline need: a real feed server that does what you ask, in a thread.
+
+>>> import json
+>>> from websockets.sync.client import connect
+>>> from cryptoflow.testing import Simulator, SimulatorConfig
+>>> with Simulator(SimulatorConfig(rate=0, max_trades=3)) as simulator, connect(simulator.url) as socket:
+...     print(json.loads(socket.recv())["MESSAGE"])
+...     socket.send('{"action": "SubAdd", "subs": ["0~Coinbase~BTC~USD"]}')
+...     for _ in range(5):
+...         print(json.loads(socket.recv())["TYPE"])
+STREAMERWELCOME
+16
+3
+0
+0
+0
+
+A config with a start time, and `frames`, give the same trades each time:
+
+>>> from cryptoflow.testing import frames
+>>> from cryptoflow.trades import read_trade
+>>> config = SimulatorConfig(max_trades=3, start_time_s=1_600_000_000, time_step_s=60)
+>>> [read_trade(frame).time_s for frame in frames(config, ["0~Coinbase~BTC~USD"])]
+[1600000000, 1600000060, 1600000120]
+"""
+
+from cryptoflow.simulator import Faults, Sent, Simulator, SimulatorConfig, frames
+
+__all__ = ["Faults", "Sent", "Simulator", "SimulatorConfig", "frames"]

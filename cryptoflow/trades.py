@@ -1,0 +1,126 @@
+"""The trade: its fields as the feed names them, what makes one readable, and its reader.
+
+Every other part takes the trade's schema from here: the feed's protocol, the Spark schema, the simulator.
+Format: CryptoCompare streamer v2, TYPE "0".
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, field
+
+from cryptoflow.errors import UnreadableFrameError
+
+TRADE_TYPE = "0"
+"""The feed's TYPE of a trade."""
+
+SELL, BUY, UNKNOWN, REVERSED = 1, 2, 4, 8
+"""Bits of a trade's flags."""
+
+NS_PER_S = 1_000_000_000
+
+MAX_TIME_S = 4_102_444_800
+"""2100-01-01, in s: an exchange time past it is garbage (milliseconds taken for seconds, most often)."""
+
+MAX_AMOUNT = 1e18
+"""No price, quantity or total is larger; it keeps one garbage trade from making a sum infinite."""
+
+MAX_AHEAD_S = 3600
+"""An exchange time further than this past the receive time, in s, is garbage: it would push the watermark
+ahead and make every real trade late."""
+
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^~\s]+\Z")]
+"""A market or currency: a part of a subscription and of a Kafka key, so it holds no tilde."""
+
+Amount = Annotated[float, Meta(ge=0, le=MAX_AMOUNT)]
+Nanoseconds = Annotated[int, Meta(ge=0, lt=NS_PER_S)]
+Seconds = Annotated[int, Meta(ge=0, lt=MAX_TIME_S)]
+Long = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+"""What Spark can hold, so that both of the trade's readers take the same frames."""
+
+Direction = Literal["BUY", "SELL"]
+
+
+class Trade(msgspec.Struct, frozen=True, gc=False, tag_field="TYPE", tag=TRADE_TYPE, omit_defaults=True):
+    """One trade as the feed sends it."""
+
+    market: Name = field(name="M")
+    from_coin: Name = field(name="FSYM")
+    to_currency: Name = field(name="TSYM")
+    flags: Annotated[str, Meta(pattern=r"^[0-9]{1,9}\Z")] = field(name="F")
+    """A bit mask of SELL, BUY, UNKNOWN and REVERSED, in a string."""
+    id: Annotated[str, Meta(min_length=1, max_length=128)] = field(name="ID")
+    time_s: Seconds = field(name="TS")
+    """Exchange time, in whole seconds."""
+    quantity: Amount = field(name="Q")
+    price: Annotated[float, Meta(gt=0, le=MAX_AMOUNT)] = field(name="P")
+    total: Amount = field(name="TOTAL")
+    received_s: Long | None = field(name="RTS", default=None)
+    """When CryptoCompare received it, in whole seconds; never decides a window."""
+    sequence: Long | None = field(name="CCSEQ", default=None)
+    """Steps by one for each trade of a pair on a market, in the order CryptoCompare discovered them."""
+    time_ns: Nanoseconds = field(name="TSNS", default=0)
+    """The nanoseconds past `time_s`."""
+    received_ns: Long | None = field(name="RTSNS", default=None)
+
+    @property
+    def event_time_ns(self) -> int:
+        """Exchange time, in ns since the epoch."""
+        return self.time_s * NS_PER_S + self.time_ns
+
+    @property
+    def pair(self) -> tuple[str, str, str]:
+        """(market, from coin, to currency): what a candle is of."""
+        return self.market, self.from_coin, self.to_currency
+
+    @property
+    def identity(self) -> tuple[str, str, str, str]:
+        """What tells a trade from its duplicates."""
+        return *self.pair, self.id
+
+    @property
+    def direction(self) -> Direction | None:
+        """The side, from the flags' bits; None where the feed does not know it."""
+        return direction(int(self.flags))
+
+
+def direction(flags: int) -> Direction | None:
+    """The side that `flags` tell: exactly one of the bits SELL and BUY, whatever the others say."""
+    sides: dict[int, Direction] = {SELL: "SELL", BUY: "BUY"}
+    return sides.get(flags & (SELL | BUY))
+
+
+def kafka_key(pair: Sequence[str]) -> bytes:
+    """The Kafka key of (market, from coin, to currency): all trades of a pair in one partition, in order."""
+    return "~".join(pair).encode()
+
+
+class _Typed(msgspec.Struct):
+    type: Literal["0"] = field(name="TYPE")
+
+
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What the reader raises on bytes that are no frame; the last on deep nesting."""
+
+_type_reader = msgspec.json.Decoder(_Typed)
+_reader = msgspec.json.Decoder(Trade)
+_writer = msgspec.json.Encoder()
+
+
+def read_trade(frame: bytes | str) -> Trade:
+    """The trade in one JSON frame.
+
+    Raises:
+        UnreadableFrameError: it is no readable trade; the message says why.
+    """
+    try:
+        _type_reader.decode(frame)  # a Trade alone would do without its TYPE
+        return _reader.decode(frame)
+    except DECODE_ERRORS as error:
+        raise UnreadableFrameError(str(error)) from None
+
+
+def write_trade(trade: Trade) -> bytes:
+    """The JSON frame of a trade, as the feed would send it."""
+    return _writer.encode(trade)
