@@ -1,0 +1,53 @@
+"""Writes docs/configuration.md's tables from the settings: `python docs/make_configuration.py`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from cryptoflow.cli.options import MODELS, OLD_NAMES, option_name
+from cryptoflow.settings import Settings, settings_of
+
+PAGE = Path(__file__).with_name("configuration.md")
+BEGIN, END = "<!-- settings: made by docs/make_configuration.py -->", "<!-- end of settings -->"
+
+
+def page(text: str) -> str:
+    """The page `text` with its tables made anew."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{tables()}\n{END}{after}"
+
+
+def tables() -> str:
+    """A section with a table for each group of settings."""
+    return "\n".join(_section(model) for model in MODELS)
+
+
+def _section(model: type[Settings]) -> str:
+    name = model.__name__.removesuffix("Settings")
+    head = ["| option | environment | field | default | meaning |", "|---|---|---|---|---|"]
+    lines = (_line(field, info, env) for field, info, env in settings_of(model))
+    return "\n".join([f"### {name}: resource `{name.lower()}`\n", *head, *lines, ""])
+
+
+def _line(field: str, info: FieldInfo, env: str) -> str:
+    default = "none" if info.default is None else f"`{str(info.default).replace(',', ', ')}`"
+    return f"| {_option(info, env)} | `{env}` | `{field}` | {default} | {'; '.join(_meaning(info))} |"
+
+
+def _option(info: FieldInfo, env: str) -> str:
+    if not info.repr:
+        return "none: a command line can be read by everybody"
+    return ", ".join(f"`{name}`" for name in (option_name(env), OLD_NAMES.get(env)) if name)
+
+
+def _meaning(info: FieldInfo) -> Iterator[str]:
+    yield str(info.description).replace("~", r"\~")  # GitHub strikes out what is between two of them
+    if get_origin(info.annotation) is Literal:
+        yield "one of " + ", ".join(f"`{value}`" for value in get_args(info.annotation))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text()))
