@@ -1,0 +1,1 @@
+"""Throughput, measured on real services. Machines are noisy: read the ratios, which come from one run."""

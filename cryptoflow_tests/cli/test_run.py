@@ -1,0 +1,167 @@
+"""`cryptoflow run` and the jobs when something is wrong: one clear sentence, a non-zero exit, no secret told."""
+
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cryptoflow.services import local
+from cryptoflow.services.cassandra import DEFAULT_USER, cassandra_service
+from cryptoflow.services.processes import free_port
+from cryptoflow.services.service import LOOPBACK
+from cryptoflow.settings import CassandraSettings
+from cryptoflow.testing import Faults, Simulator, SimulatorConfig
+from cryptoflow_tests.running import SECRET_KEY, Workplace
+
+SOON = {"timeout_s": 2}
+
+
+@pytest.fixture
+def lonely(tmp_path: Path, jars_home: Path) -> Workplace:
+    """A folder to run in without any service."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "jars").symlink_to(jars_home / "jars")
+    (tmp_path / "dagster").mkdir()
+    env = {
+        "CRYPTOFLOW_HOME": str(tmp_path / "home"),
+        "DAGSTER_HOME": str(tmp_path / "dagster"),
+        "SPARK_UI_PORT": str(free_port()),
+    }
+    return Workplace(tmp_path, env)
+
+
+@pytest.fixture(scope="module")
+def guarded_cassandra_port(jars_home: Path) -> Iterator[int]:
+    """The port of a Cassandra that asks for a password."""
+    service = cassandra_service(CassandraSettings(port=free_port()), authenticate=True)
+    with tempfile.TemporaryDirectory(prefix="cryptoflow-guarded-") as home:
+        started = local.up(Path(home), [service], tied=True, jars_home=jars_home)
+        yield service.port
+        local.end(started, timeout_s=0)
+
+
+def test_a_memory_run_from_an_empty_folder_shows_candles_and_leaves_nothing_running(lonely: Workplace) -> None:
+    done = lonely.run("cryptoflow", "run", "--mode", "memory", "--timeout", "6", "--no-ui", "--trigger", "1")
+    assert done.returncode == 0, done.stdout
+    assert "No CRYPTOCOMPARE_API_KEY is set" in done.stdout
+    assert "set CRYPTOCOMPARE_API_KEY" in done.stdout
+    assert "Coinbase" in done.stdout
+    assert "BTC-USD" in done.stdout
+    assert "SUCCESS" in done.stdout
+
+
+def test_a_wrong_key_ends_the_run_with_the_feeds_own_message(place: Workplace) -> None:
+    with Simulator(SimulatorConfig(faults=Faults(api_keys=("another",)))) as simulator:
+        place.env["CRYPTOCOMPARE_URL"] = simulator.url
+        done = place.run("cryptoflow", "run", "--no-ui", "--timeout", "300")
+    assert done.returncode == 1
+    assert "UNAUTHORIZED" in done.stdout.splitlines()[-1]
+    assert "CRYPTOCOMPARE_API_KEY" in done.stdout.splitlines()[-1]
+    assert SECRET_KEY not in done.stdout
+    assert place.files_holding(SECRET_KEY) == []
+
+
+def test_a_refused_subscription_is_reported_and_the_others_go_on(place: Workplace) -> None:
+    refused = "0~Nowhere~BTC~USD"
+    with Simulator(SimulatorConfig(rate=200, faults=Faults(refused_subscriptions=(refused,)))) as simulator:
+        place.env |= {
+            "CRYPTOCOMPARE_URL": simulator.url,
+            "CRYPTOCOMPARE_SUBSCRIPTIONS": f"{refused},0~Coinbase~BTC~USD",
+        }
+        done = place.job("memory_mode", {"aggregate_in_memory": {"timeout_s": 3}})
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert any(refused in line and "WARNING" in line for line in done.stdout.splitlines())
+    assert "Coinbase" in done.stdout
+    assert "refused_subscriptions 1" in done.stdout
+
+
+def test_an_unreachable_kafka_is_one_sentence(lonely: Workplace) -> None:
+    lonely.env |= {"KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{free_port()}"}
+    done = lonely.job("ingest", {"ingest_trades": SOON})
+    assert done.returncode == 1
+    assert f"Kafka at {lonely.env['KAFKA_BOOTSTRAP_SERVERS']} does not answer" in done.stdout
+    assert "cryptoflow services up" in done.stdout
+
+
+def test_an_unreachable_cassandra_is_one_sentence(place: Workplace) -> None:
+    place.env["CASSANDRA_PORT"] = str(free_port())
+    done = place.job("kafka_mode", {"ingest_trades": {"timeout_s": 300}, "aggregate_trades": {"timeout_s": 300}})
+    assert done.returncode == 1
+    assert f"Cassandra at {LOOPBACK}:{place.env['CASSANDRA_PORT']} does not answer" in done.stdout
+    assert "cryptoflow services up" in done.stdout
+
+
+def test_a_wrong_cassandra_password_is_one_sentence_that_does_not_tell_it(
+    place: Workplace, guarded_cassandra_port: int
+) -> None:
+    password = "wrong-password-7d793037a0760186"
+    place.env |= {
+        "CASSANDRA_PORT": str(guarded_cassandra_port),
+        "CASSANDRA_USERNAME": DEFAULT_USER,
+        "CASSANDRA_PASSWORD": password,
+    }
+    done = place.job("aggregate", {"aggregate_trades": SOON})
+    assert done.returncode == 1
+    assert "CASSANDRA_PASSWORD" in done.stdout
+    assert password not in done.stdout
+    assert place.files_holding(password) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--trigger", "soon"], "CRYPTOFLOW_TRIGGER"),
+        (["--timeout", "-1"], "timeout_s"),
+        (["--subscriptions", " , "], "CRYPTOCOMPARE_SUBSCRIPTIONS"),
+        (["--source", "nasdaq"], "CRYPTOFLOW_SOURCE"),
+    ],
+)
+def test_a_bad_value_is_one_sentence(lonely: Workplace, options: list[str], sentence: str) -> None:
+    done = lonely.run("cryptoflow", "run", "--no-ui", "--mode", "memory", *options)
+    assert done.returncode == 1
+    assert sentence in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_missing_java_is_one_sentence_with_the_command_that_installs_it(lonely: Workplace) -> None:
+    lonely.env |= {"PATH": str(lonely.folder), "JAVA_HOME": ""}
+    done = lonely.run("cryptoflow", "run", "--no-ui", "--mode", "memory")
+    assert done.returncode == 1
+    assert "apt-get install -y openjdk-17-jre-headless" in done.stdout
+    assert len(done.stdout.strip().splitlines()) == 1
+
+
+def endless_run(lonely: Workplace) -> "subprocess.Popen[str]":
+    """A memory run that streams."""
+    process = lonely.process("cryptoflow", "run", "--mode", "memory", "--timeout", "0", "--no-ui", "--trigger", "1")
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if re.search(r" trades [1-9]", line):
+            return process
+    pytest.fail(seen)
+
+
+def test_ctrl_c_ends_a_run_cleanly(lonely: Workplace) -> None:
+    process = endless_run(lonely)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, rest
+    assert "CANCELED" in rest
+    assert psutil.wait_procs(family, timeout=30)[1] == []
+
+
+def test_a_killed_run_leaves_nothing_behind(lonely: Workplace) -> None:
+    process = endless_run(lonely)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) > 2
+    process.kill()
+    process.communicate(timeout=120)
+    assert psutil.wait_procs(family, timeout=120)[1] == []

@@ -1,0 +1,103 @@
+"""The real services of a test session, started when a test first asks for them, and gone with the session."""
+
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+with warnings.catch_warnings():
+    # kafka-python reads its message formats by functions of importlib.resources that Python 3.11 deprecates
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import kafka  # noqa: F401
+from cryptoflow.services import local
+from cryptoflow.services.cassandra import cassandra_service
+from cryptoflow.services.kafka import kafka_service
+from cryptoflow.services.processes import free_port
+from cryptoflow.services.service import LOOPBACK, Service
+from cryptoflow.settings import CassandraSettings, KafkaSettings
+from cryptoflow_tests.running import SECRET_KEY, Workplace
+
+Address = TypeVar("Address", str, int)
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def jars_home() -> Path:
+    """The home whose jars the tests use: the repository's own, so that they are fetched once."""
+    return REPOSITORY / ".cryptoflow"
+
+
+@pytest.fixture(scope="session")
+def services_home() -> Iterator[Path]:
+    """The folder of the session's services; it goes away with the session."""
+    with tempfile.TemporaryDirectory(prefix="cryptoflow-services-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(services_home: Path, jars_home: Path) -> Iterator[str]:
+    """HOST:PORT of the session's Kafka."""
+    service = kafka_service(KafkaSettings(bootstrap_servers=f"{LOOPBACK}:{free_port()}"))
+    yield from _running(service, services_home, jars_home, service.address)
+
+
+@pytest.fixture(scope="session")
+def cassandra_port(services_home: Path, jars_home: Path) -> Iterator[int]:
+    """The CQL port of the session's Cassandra, on 127.0.0.1."""
+    service = cassandra_service(CassandraSettings(port=free_port()))
+    yield from _running(service, services_home, jars_home, service.port)
+
+
+@pytest.fixture
+def topic() -> str:
+    """A topic name that no other test has; the topic is not made yet."""
+    return f"test-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def keyspace() -> str:
+    """A keyspace name that no other test has; the keyspace is not made yet."""
+    return f"test_{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def place(
+    tmp_path: Path, kafka_bootstrap: str, cassandra_port: int, topic: str, keyspace: str, jars_home: Path
+) -> Workplace:
+    """A folder with the tests' services in its environment."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "jars").symlink_to(jars_home / "jars")
+    (tmp_path / "dagster").mkdir()
+    env = {
+        "CRYPTOCOMPARE_API_KEY": SECRET_KEY,
+        "CRYPTOFLOW_HOME": str(home),
+        "DAGSTER_HOME": str(tmp_path / "dagster"),
+        "KAFKA_BOOTSTRAP_SERVERS": kafka_bootstrap,
+        "KAFKA_TOPIC": topic,
+        "CASSANDRA_PORT": str(cassandra_port),
+        "CASSANDRA_KEYSPACE": keyspace,
+        "CRYPTOFLOW_TRIGGER": "1",
+        "SPARK_UI_PORT": str(free_port()),
+    }
+    return Workplace(tmp_path, env)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The recordings beside the repository, where there are any."""
+    folder = REPOSITORY.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("there is no folder ../shared of recordings")
+    return folder
+
+
+def _running(service: Service, home: Path, jars_home: Path, address: Address) -> Iterator[Address]:
+    started = local.up(home, [service], tied=True, jars_home=jars_home)
+    yield address
+    local.end(started, timeout_s=0)

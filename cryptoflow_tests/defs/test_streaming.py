@@ -1,0 +1,195 @@
+"""Laws of a streaming op: how it ends, what it leaves, and how its errors look in Dagster."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from cryptoflow.defs.streaming import GRACE_S, MAX_RUNTIME_TAG, StreamingConfig, sentence, streaming
+from cryptoflow.errors import UnauthorizedError
+from cryptoflow.feeds.client import Connected, Disconnected
+from cryptoflow.pipeline.status import PartStatus, read_statuses
+from cryptoflow.pipeline.supervision import Figures
+
+WAIT_S = 30
+
+
+def nothing_wrong() -> None:
+    """A check that finds nothing."""
+
+
+def figures() -> Figures:
+    return {"trades": 12_345, "lag_s": 0.12345}
+
+
+@dg.op
+def stream(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
+    """Streams for its time."""
+    with streaming(context, config) as (at_work, control):
+        control.report_every_s = 0.01
+        at_work.announce("The trades are made up.")
+        control.supervise(nothing_wrong, figures)
+        at_work.finish(figures())
+
+
+@dg.op
+def refused(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
+    """Is refused."""
+    with streaming(context, config):
+        raise UnauthorizedError("The feed refused the API key; get another.")
+
+
+@dg.op
+def broken(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
+    """Has a fault of its own."""
+    with streaming(context, config):
+        raise ZeroDivisionError
+
+
+@dg.op
+def signalled(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
+    """Gets a signal while it streams."""
+    with streaming(context, config) as (at_work, control):
+        os.kill(os.getpid(), signal.SIGTERM)
+        control.supervise(nothing_wrong, figures)
+        assert control.stop.is_set()
+        at_work.finish(figures())
+
+
+@dg.op
+def eventful(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
+    """Tells of its feed."""
+    with streaming(context, config) as (at_work, _):
+        at_work.on_event(Connected("feed:443"))
+        at_work.on_event(Disconnected("the connection broke", 5.0))
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    monkeypatch.setenv("CRYPTOFLOW_HOME", str(tmp_path))
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+def run(
+    op: dg.OpDefinition | dg.PendingNodeInvocation[Any], timeout_s: float, instance: dg.DagsterInstance
+) -> dg.ExecuteInProcessResult:
+    """A job of the op, to its end, whatever that is."""
+
+    @dg.job
+    def tested() -> None:
+        op()
+
+    config: dict[str, Any] = {"ops": {tested.nodes[0].name: {"config": {"timeout_s": timeout_s}}}}
+    return tested.execute_in_process(run_config=config, instance=instance, raise_on_error=False)
+
+
+def failure_of(result: dg.ExecuteInProcessResult) -> Any:
+    """What Dagster shows of the step that failed."""
+    [event] = [event for event in result.all_events if event.is_step_failure]
+    return event.step_failure_data
+
+
+def messages(result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance, level: int) -> list[str]:
+    return [
+        entry.user_message
+        for entry in instance.all_logs(result.run_id)
+        if entry.dagster_event is None and entry.level == level
+    ]
+
+
+def test_a_timed_run_ends_as_a_success(instance: dg.DagsterInstance) -> None:
+    result = run(stream, 0.3, instance)
+    assert result.success
+
+
+def test_its_figures_are_in_the_outputs_metadata_and_in_the_log(instance: dg.DagsterInstance) -> None:
+    result = run(stream, 0.3, instance)
+    [output] = [event for event in result.all_events if event.is_successful_output]
+    shown = {name: value.value for name, value in output.step_output_data.metadata.items()}
+    assert shown == {"trades": 12_345, "lag_s": 0.123}
+    assert "trades 12,345, lag_s 0.12345" in messages(result, instance, 20)
+
+
+def test_its_status_is_left_for_whoever_watches(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    result = run(stream, 0.3, instance)
+    assert read_statuses(tmp_path, result.run_id) == {
+        "stream": PartStatus(dict(figures()), "The trades are made up."),
+    }
+
+
+def test_a_status_that_can_not_be_written_is_warned_of_once_and_ends_nothing(
+    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CRYPTOFLOW_HOME", str(tmp_path / "file"))
+    result = run(stream, 0.3, instance)
+    assert result.success
+    [warning] = messages(result, instance, 30)
+    assert "can't be written" in warning
+
+
+def test_a_timed_run_is_reaped_a_while_after_its_timeout(instance: dg.DagsterInstance) -> None:
+    found = instance.get_run_by_id(run(stream, 0.3, instance).run_id)
+    assert found is not None
+    assert int(found.tags[MAX_RUNTIME_TAG]) == GRACE_S
+
+
+def test_a_run_without_an_end_is_never_reaped(instance: dg.DagsterInstance) -> None:
+    found = instance.get_run_by_id(run(signalled, 0, instance).run_id)
+    assert found is not None
+    assert MAX_RUNTIME_TAG not in found.tags
+
+
+def test_an_error_of_ours_is_its_sentence(instance: dg.DagsterInstance) -> None:
+    result = run(refused, WAIT_S, instance)
+    assert not result.success
+    assert failure_of(result).user_failure_data.description == "The feed refused the API key; get another."
+
+
+def test_an_error_of_ours_is_not_retried_whatever_the_policy(instance: dg.DagsterInstance) -> None:
+    policy = dg.RetryPolicy(max_retries=1)
+    retried = run(broken.with_retry_policy(policy), WAIT_S, instance)
+    assert [event.step_key for event in retried.all_events if event.is_step_up_for_retry] == ["broken"]
+    result = run(refused.with_retry_policy(policy), WAIT_S, instance)
+    assert [event for event in result.all_events if event.is_step_up_for_retry] == []
+
+
+def test_a_fault_of_the_program_is_not_taken_for_an_error_of_ours(instance: dg.DagsterInstance) -> None:
+    shown = failure_of(run(broken, WAIT_S, instance))
+    assert shown.user_failure_data is None
+    assert "ZeroDivisionError" in str(shown.error)
+
+
+@pytest.mark.parametrize("timeout_s", [-1.0, -0.5, 1e300])
+def test_what_is_no_timeout_is_told(timeout_s: float, instance: dg.DagsterInstance) -> None:
+    shown = failure_of(run(stream, timeout_s, instance))
+    assert shown.user_failure_data.description == (
+        f"timeout_s can't be {timeout_s}: give a positive number of seconds, or 0 for no end."
+    )
+
+
+def test_after_a_signal_it_ends_cleanly_and_the_run_is_canceled(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    result = run(signalled, 0, instance)
+    found = instance.get_run_by_id(result.run_id)
+    assert found is not None
+    assert found.status == dg.DagsterRunStatus.CANCELED
+    assert read_statuses(tmp_path, result.run_id)["signalled"].figures == figures()
+    assert "Ended cleanly on request." in messages(result, instance, 20)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_what_goes_wrong_with_the_socket_is_a_warning(instance: dg.DagsterInstance) -> None:
+    result = run(eventful, WAIT_S, instance)
+    assert any("feed:443" in text for text in messages(result, instance, 20))
+    [warning] = messages(result, instance, 30)
+    assert "the connection broke" in warning
+
+
+def test_figures_are_one_line() -> None:
+    assert sentence({"trades": 1_234_567, "lag_s": 0.25, "late": 0}) == "trades 1,234,567, lag_s 0.25, late 0"

@@ -1,0 +1,56 @@
+"""Settings of the session's Kafka, and trades to send."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+with warnings.catch_warnings():
+    # kafka-python reads its message formats through functions that Python 3.11 deprecates
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from kafka import KafkaConsumer, TopicPartition
+
+from cryptoflow.settings import KafkaSettings
+from cryptoflow.trades import Trade, write_trade
+
+Records = list[Any]
+
+
+@pytest.fixture
+def settings(kafka_bootstrap: str, topic: str) -> KafkaSettings:
+    """The session's Kafka and a topic that is not made yet."""
+    return KafkaSettings(bootstrap_servers=kafka_bootstrap, topic=topic)
+
+
+def records_of(bootstrap: str, topic: str) -> Records:
+    """All records of a topic, partition by partition."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    found: Records = []
+    places = [TopicPartition(topic, partition) for partition in sorted(consumer.partitions_for_topic(topic))]
+    for place, end in consumer.end_offsets(places).items():
+        consumer.assign([place])
+        consumer.seek_to_beginning(place)
+        while consumer.position(place) < end:
+            found += [record for batch in consumer.poll(1000).values() for record in batch]
+    consumer.close()
+    return found
+
+
+@pytest.fixture
+def read() -> Callable[[KafkaSettings, str], Records]:
+    """Gives all records of a topic."""
+    return lambda settings, topic: records_of(settings.bootstrap_servers, topic)
+
+
+@pytest.fixture
+def trade() -> Callable[..., tuple[Trade, bytes]]:
+    """Makes a trade with the given id, and its frame."""
+    base = Trade("Kraken", "BTC", "USD", "1", "0", 1_700_000_000, 1.0, 2.0, 2.0)
+
+    def make(number: int, **changes: Any) -> tuple[Trade, bytes]:
+        made = msgspec.structs.replace(base, id=str(number), **changes)
+        return made, write_trade(made)
+
+    return make

@@ -1,0 +1,211 @@
+"""The producer against a real broker: what it says is acknowledged is in the topic, once."""
+
+import gc
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka.partitioner import DefaultPartitioner
+
+from cryptoflow.errors import DeliveryError, KafkaError, KafkaUnreachableError
+from cryptoflow.feeds.sink import Sink
+from cryptoflow.kafka_io.producer import TradeProducer
+from cryptoflow.kafka_io.topics import make_topics
+from cryptoflow.services import local
+from cryptoflow.services.kafka import kafka_service
+from cryptoflow.services.processes import Process, free_port, stop
+from cryptoflow.settings import KafkaSettings
+from cryptoflow.trades import Trade, kafka_key
+
+Make = Callable[..., tuple[Trade, bytes]]
+Read = Callable[[KafkaSettings, str], list[Any]]
+
+
+leaks = pytest.mark.filterwarnings("ignore::ResourceWarning")
+"""kafka-python leaves the sockets of refused connections to the garbage collector."""
+
+
+class MortalKafka:
+    """A broker of a test's own, to be killed and started again."""
+
+    def __init__(self, home: Path, jars_home: Path) -> None:
+        self.server = f"127.0.0.1:{free_port()}"
+        self._home, self._jars_home = home, jars_home
+        self._processes: dict[str, Process] = {}
+
+    def start(self) -> None:
+        service = kafka_service(KafkaSettings(bootstrap_servers=self.server))
+        self._processes |= local.up(self._home, [service], tied=True, jars_home=self._jars_home)
+
+    def kill(self) -> None:
+        for process in self._processes.values():
+            stop(process, timeout_s=0)
+
+
+@pytest.fixture(scope="module")
+def killed_kafka(tmp_path_factory: pytest.TempPathFactory, jars_home: Path) -> Iterator[MortalKafka]:
+    kafka = MortalKafka(tmp_path_factory.mktemp("kafka"), jars_home)
+    yield kafka
+    kafka.kill()
+
+
+@pytest.fixture
+def mortal_kafka(killed_kafka: MortalKafka, caplog: pytest.LogCaptureFixture) -> Iterator[MortalKafka]:
+    """A broker that is up, to be killed; what its end leaves behind in kafka-python is gone afterwards."""
+    killed_kafka.start()
+    with caplog.at_level(logging.CRITICAL, logger="kafka"):  # captured records would hold on to the sockets
+        yield killed_kafka
+    gc.collect()
+
+
+def send(producer: TradeProducer, trades: list[tuple[Trade, bytes]]) -> None:
+    for trade, frame in trades:
+        producer.trade(trade, frame)
+
+
+def test_it_is_a_sink_for_the_feed(settings: KafkaSettings) -> None:
+    make_topics(settings)
+    with TradeProducer(settings) as producer:
+        sink: Sink = producer
+        assert sink is producer
+
+
+def test_all_that_was_acknowledged_is_in_the_topic_as_it_came(settings: KafkaSettings, trade: Make, read: Read) -> None:
+    make_topics(settings)
+    markets = ["Coinbase", "Binance", "Kraken", "CoinDeal", "Gemini"]
+    sent = [trade(number, market=markets[number % 5]) for number in range(5000)]
+    with TradeProducer(settings) as producer:
+        send(producer, sent)
+        producer.flush()
+        assert (producer.acked, producer.unacknowledged) == (5000, 0)
+    records = read(settings, settings.topic)
+    assert Counter((record.key, record.value) for record in records) == Counter(
+        (kafka_key(each.pair), frame) for each, frame in sent
+    )
+
+
+def test_a_pairs_trades_are_in_one_partition_in_order(settings: KafkaSettings, trade: Make, read: Read) -> None:
+    make_topics(settings)
+    with TradeProducer(settings) as producer:
+        for number in range(2000):
+            producer.trade(*trade(number, market="AB"[number % 2]))
+    records = read(settings, settings.topic)
+    for market in "AB":
+        key = f"{market}~BTC~USD".encode()
+        ours = [record for record in records if record.key == key]
+        assert len({record.partition for record in ours}) == 1
+        assert [record.value for record in ours] == [
+            trade(number, market=market)[1] for number in range(2000) if "AB"[number % 2] == market
+        ]
+
+
+def test_the_partition_of_a_key_is_the_one_that_other_producers_take(
+    settings: KafkaSettings, trade: Make, read: Read
+) -> None:
+    make_topics(settings)
+    with TradeProducer(settings) as producer:
+        for number in range(50):
+            producer.trade(*trade(number, market=f"M{number}"))
+
+    class FourPartitions:
+        def topics(self) -> set[str]:
+            return {settings.topic}
+
+        def partitions_for_topic(self, topic: str) -> set[int]:
+            return {0, 1, 2, 3}
+
+        available_partitions_for_topic = partitions_for_topic
+
+    for record in read(settings, settings.topic):
+        wanted = DefaultPartitioner().partition(settings.topic, None, record.key, None, None, FourPartitions())
+        assert record.partition == wanted
+
+
+def test_dead_letters_keep_the_frame_and_tell_why_and_where(settings: KafkaSettings, read: Read) -> None:
+    make_topics(settings)
+    with TradeProducer(settings, source="aggregate") as producer:
+        producer.dead_letter(b"\xff\x00 no json", "it is no JSON")
+        producer.dead_letter(None, "no value", found_at=("trades", 3, 17))
+        producer.flush()
+        assert (producer.dead_letters_acked, producer.acked) == (2, 0)
+    first, second = read(settings, settings.dead_letter_topic)
+    assert (first.key, first.value) == (None, b"\xff\x00 no json")
+    assert dict(first.headers) == {"reason": b"it is no JSON", "source": b"aggregate"}
+    assert second.value == b""
+    assert dict(second.headers) == {
+        "reason": b"no value", "source": b"aggregate", "topic": b"trades", "partition": b"3", "offset": b"17",
+    }  # fmt: skip
+
+
+def test_a_topic_that_was_not_made_is_named(settings: KafkaSettings) -> None:
+    with pytest.raises(KafkaError, match=f"no Kafka topic {settings.topic}"):
+        TradeProducer(settings)
+
+
+def test_a_frame_too_large_for_kafka_is_told(settings: KafkaSettings, trade: Make) -> None:
+    make_topics(settings)
+    producer = TradeProducer(settings)
+    with pytest.raises(DeliveryError, match="larger than"):
+        producer.trade(trade(1)[0], b"x" * 2_000_000)
+    with pytest.raises(DeliveryError):
+        producer.close()
+
+
+@leaks
+def test_a_killed_broker_is_told_once_the_delivery_times_out_and_stays_told(
+    mortal_kafka: MortalKafka, trade: Make, topic: str
+) -> None:
+    settings = KafkaSettings(bootstrap_servers=mortal_kafka.server, topic=topic, delivery_timeout_s=2)
+    make_topics(settings)
+    producer = TradeProducer(settings, max_unacknowledged=1000)
+    send(producer, [trade(number) for number in range(100)])
+    producer.flush()
+    mortal_kafka.kill()
+    started = time.monotonic()
+    with pytest.raises(DeliveryError, match=f"{settings.bootstrap_servers} did not acknowledge.* within 2 s"):
+        send(producer, [trade(number) for number in range(10_000)])
+    assert 1.5 < time.monotonic() - started < 8
+    assert producer.acked == 100
+    with pytest.raises(DeliveryError):
+        producer.dead_letter(b"", "late")
+    with pytest.raises(DeliveryError):
+        producer.close(timeout_s=1)
+    producer.close()
+    with pytest.raises(KafkaUnreachableError):
+        TradeProducer(settings)
+
+
+@leaks
+def test_a_full_producer_blocks_and_goes_on_when_kafka_is_back(
+    mortal_kafka: MortalKafka, trade: Make, read: Read, topic: str
+) -> None:
+    settings = KafkaSettings(bootstrap_servers=mortal_kafka.server, topic=topic, delivery_timeout_s=60)
+    make_topics(settings)
+    producer = TradeProducer(settings, max_unacknowledged=500)
+    producer.trade(*trade(0))
+    producer.flush()
+    mortal_kafka.kill()
+    handed_over = [0]
+
+    def hand_over() -> None:
+        for number in range(1, 2000):
+            producer.trade(*trade(number))
+            handed_over[0] = number
+
+    thread = threading.Thread(target=hand_over)
+    thread.start()
+    thread.join(1)
+    assert thread.is_alive()
+    assert handed_over[0] == producer.unacknowledged == 500
+    mortal_kafka.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    producer.close()
+    assert producer.acked == 2000
+    found = read(settings, settings.topic)
+    assert [record.value for record in found] == [trade(number)[1] for number in range(2000)]

@@ -1,0 +1,101 @@
+"""What a topic is and holds, on a real broker."""
+
+import time
+
+import pytest
+from kafka import KafkaProducer
+
+from cryptoflow.errors import KafkaError, KafkaUnreachableError
+from cryptoflow.kafka_io.connection import admin_client, client_config
+from cryptoflow.kafka_io.records import first_times_ms, topic_id
+from cryptoflow.kafka_io.topics import make_topics
+from cryptoflow.services.processes import free_port
+from cryptoflow.settings import KafkaSettings
+
+ALL = range(4)
+
+
+def send(settings: KafkaSettings, partition: int, times_ms: list[int]) -> None:
+    """Records of these times into a partition, in that order."""
+    producer = KafkaProducer(**client_config(settings))
+    for time_ms in times_ms:
+        producer.send(settings.topic, b"x", partition=partition, timestamp_ms=time_ms)
+    producer.flush()
+    producer.close()
+
+
+@pytest.fixture
+def made(settings: KafkaSettings) -> KafkaSettings:
+    """An empty topic of four partitions."""
+    make_topics(settings)
+    return settings
+
+
+@pytest.fixture
+def nowhere() -> KafkaSettings:
+    return KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}")
+
+
+def test_a_topic_keeps_its_id_while_it_fills(made: KafkaSettings) -> None:
+    before = topic_id(made)
+    send(made, 0, [int(time.time() * 1000)])
+    assert topic_id(made) == before
+
+
+def test_two_topics_have_two_ids(made: KafkaSettings) -> None:
+    other = made.model_copy(update={"topic": f"{made.topic}-other"})
+    make_topics(other)
+    assert topic_id(made) != topic_id(other)
+
+
+def test_a_topic_that_is_made_anew_has_another_id(made: KafkaSettings) -> None:
+    before = topic_id(made)
+    with admin_client(made, "to delete a topic") as admin:
+        admin.delete_topics([made.topic])
+        while made.topic in admin.list_topics():  # the broker deletes in its own time
+            time.sleep(0.01)
+    make_topics(made)
+    assert topic_id(made) != before
+
+
+def test_the_first_time_is_that_of_the_oldest_record(made: KafkaSettings) -> None:
+    now_ms = int(time.time() * 1000)
+    send(made, 1, [now_ms - 5000, now_ms - 9000, now_ms])
+    send(made, 3, [now_ms - 700])
+    assert first_times_ms(made, made.topic, ALL) == {1: now_ms - 5000, 3: now_ms - 700}
+
+
+def test_only_what_is_asked_for_is_read(made: KafkaSettings) -> None:
+    now_ms = int(time.time() * 1000)
+    send(made, 1, [now_ms])
+    send(made, 2, [now_ms])
+    assert first_times_ms(made, made.topic, [2]) == {2: now_ms}
+    assert first_times_ms(made, made.topic, []) == {}
+
+
+def test_an_empty_partition_has_none(made: KafkaSettings) -> None:
+    assert first_times_ms(made, made.topic, ALL) == {}
+
+
+def test_records_that_were_deleted_do_not_count(made: KafkaSettings) -> None:
+    from kafka import TopicPartition
+
+    now_ms = int(time.time() * 1000)
+    send(made, 0, [now_ms - 9000, now_ms - 8000, now_ms - 7000])
+    send(made, 1, [now_ms])
+    with admin_client(made, "to delete records") as admin:
+        admin.delete_records({TopicPartition(made.topic, 0): 2, TopicPartition(made.topic, 1): 1})
+    assert first_times_ms(made, made.topic, ALL) == {0: now_ms - 7000}
+
+
+def test_a_topic_that_does_not_exist_is_told(settings: KafkaSettings) -> None:
+    with pytest.raises(KafkaError, match=settings.topic):
+        topic_id(settings)
+
+
+def test_no_broker_is_told(nowhere: KafkaSettings) -> None:
+    with pytest.raises(KafkaUnreachableError, match="does not answer; start it with `cryptoflow services up`"):
+        topic_id(nowhere)
+    with pytest.raises(KafkaUnreachableError, match="does not answer"):
+        first_times_ms(nowhere, "t", [0])
+    assert first_times_ms(nowhere, "t", []) == {}

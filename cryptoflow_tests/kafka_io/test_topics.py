@@ -1,0 +1,56 @@
+"""The topics, made on a real broker."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from cryptoflow.errors import KafkaError
+from cryptoflow.kafka_io.connection import admin_client
+from cryptoflow.kafka_io.offsets import end_offsets
+from cryptoflow.kafka_io.producer import TradeProducer
+from cryptoflow.kafka_io.topics import make_topics
+from cryptoflow.settings import KafkaSettings
+
+
+def with_changes(settings: KafkaSettings, **changes: object) -> KafkaSettings:
+    return settings.model_copy(update=changes)
+
+
+def retention_ms(settings: KafkaSettings) -> str:
+    with admin_client(settings, "to look") as admin:
+        found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, settings.topic)])
+    return str(found["topic"][settings.topic]["retention.ms"]["value"])
+
+
+def test_both_topics_are_made_as_the_settings_say(settings: KafkaSettings) -> None:
+    settings = with_changes(settings, partitions=3, retention_hours=5)
+    assert make_topics(settings) == [settings.topic, f"{settings.topic}.deadletter"]
+    assert end_offsets(settings, settings.topic) == {0: 0, 1: 0, 2: 0}
+    assert end_offsets(settings, settings.dead_letter_topic) == {0: 0}
+    assert retention_ms(settings) == str(5 * 3600 * 1000)
+
+
+def test_a_topic_that_exists_is_left_alone(settings: KafkaSettings) -> None:
+    make_topics(with_changes(settings, partitions=2, retention_hours=1))
+    assert make_topics(with_changes(settings, partitions=7, retention_hours=9)) == []
+    assert len(end_offsets(settings, settings.topic)) == 2
+    assert retention_ms(settings) == str(3600 * 1000)
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_several_who_make_the_topics_at_once_can_all_use_them(settings: KafkaSettings, attempt: int) -> None:
+    settings = with_changes(settings, partitions=100)  # the more there are, the longer until all can be used
+
+    def make_and_use(_: int) -> bool:
+        make_topics(settings)
+        with TradeProducer(settings) as producer:
+            return producer.unacknowledged == 0
+
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(make_and_use, range(6)))
+
+
+def test_a_replication_that_the_cluster_can_not_give_is_told(settings: KafkaSettings) -> None:
+    with pytest.raises(KafkaError, match="refused to make topics"):
+        make_topics(with_changes(settings, replication=3))

@@ -1,0 +1,154 @@
+"""The main job as users run it, by the dagster command: simulator, websocket, Kafka, Spark, Cassandra."""
+
+import csv
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cassandra.cluster import Session
+
+from cryptoflow.candles import row_uuid
+from cryptoflow.settings import CassandraSettings, KafkaSettings
+from cryptoflow.tables.connection import connect
+from cryptoflow.tables.reader import totals
+from cryptoflow.testing import Faults, Simulator, SimulatorConfig
+from cryptoflow_tests.running import SECRET_KEY, Workplace
+from cryptoflow_tests.topics import read_topic
+from cryptoflow_tests.truth import true_candles
+
+BINANCE = "0~Binance~BTC~USDT"
+TIMED = {"ingest_trades": {"timeout_s": 12}, "aggregate_trades": {"timeout_s": 12}}
+
+SEVEN_PAIRS = (
+    "0~Coinbase~BTC~USD",
+    "0~Coinbase~ETH~USD",  # one market quoting two coins
+    "0~Coinbase~BTC~EUR",  # one coin in two currencies
+    "0~Kraken~BTC~USD",
+    "0~Binance~BTC~USDT",
+    "0~Gemini~ETH~BTC",
+    "0~CoinDeal~SHIB~USD",
+)
+
+
+def cassandra(place: Workplace) -> CassandraSettings:
+    return CassandraSettings(port=int(place.env["CASSANDRA_PORT"]), keyspace=place.env["CASSANDRA_KEYSPACE"])
+
+
+def kafka(place: Workplace) -> KafkaSettings:
+    return KafkaSettings(bootstrap_servers=place.env["KAFKA_BOOTSTRAP_SERVERS"], topic=place.env["KAFKA_TOPIC"])
+
+
+def run_kafka_mode(place: Workplace, config: SimulatorConfig, subscriptions: Sequence[str]) -> Simulator:
+    """A timed run on a simulator's whole feed."""
+    with Simulator(config) as simulator:
+        place.env |= {
+            "CRYPTOCOMPARE_URL": simulator.url,
+            "CRYPTOCOMPARE_SUBSCRIPTIONS": ",".join(subscriptions),
+        }
+        done = place.job("kafka_mode", TIMED)
+        assert done.returncode == 0, done.stdout[-5000:]
+        assert simulator.finished.is_set()
+        assert SECRET_KEY not in done.stdout
+    return simulator
+
+
+def read_candles(session: Session) -> dict[tuple[str, str, str, int], Any]:
+    rows = session.execute("SELECT * FROM candles")
+    return {
+        (row.market, row.fromcoin, row.tocurrency, int(row.window_start.replace(tzinfo=UTC).timestamp())): row
+        for row in rows
+    }
+
+
+def check_tables(place: Workplace, truth: dict[tuple[str, str, str, int], dict[str, Any]]) -> None:
+    """Both tables hold the true candles: no row missing, none extra."""
+    with connect(cassandra(place)) as session:
+        session.set_keyspace(place.env["CASSANDRA_KEYSPACE"])
+        found = read_candles(session)
+        sides = list(session.execute("SELECT * FROM trademsgs1minutewindow"))
+    assert found.keys() == truth.keys()
+    for key, row in found.items():
+        expected = {name: value for name, value in truth[key].items() if name != "sides"}
+        assert {name: getattr(row, name) for name in expected} == pytest.approx(expected, rel=1e-12), key
+        assert row.vwap == pytest.approx(row.volume / row.quantity, rel=1e-12)
+        assert row.window_seconds == 60
+    expected_sides = {
+        (*key, side): figures for key, candle in truth.items() for side, figures in candle["sides"].items()
+    }
+    assert len(sides) == len(expected_sides)
+    for row in sides:
+        start = row.window_start.replace(tzinfo=UTC)
+        end = start + timedelta(minutes=1)
+        side = (row.market, row.fromcoin, row.tocurrency, int(start.timestamp()), row.direction)
+        figures = (row.counttxns, row.avgprice, row.totalquantity, row.totalvol)
+        assert figures == pytest.approx(expected_sides[side], rel=1e-12), side
+        assert row.window_end.replace(tzinfo=UTC) == end
+        assert row.date.replace(tzinfo=UTC) == end.replace(hour=0, minute=0, second=0)
+        assert row.uuid == row_uuid(row.market, row.fromcoin, row.tocurrency, start, 60, row.direction)
+
+
+def test_recorded_trades_become_the_venues_own_candles(place: Workplace, shared: Path) -> None:
+    replay = shared / "replay" / "binance-futures-btcusdt.jsonl.gz"
+    run_kafka_mode(place, SimulatorConfig(replay=replay, speed=0), [BINANCE])
+
+    with (shared / "replay" / "binance-futures-btcusdt.klines.csv").open() as file:
+        venue = {int(line["open_time"]) // 1000: line for line in csv.DictReader(file)}
+    with connect(cassandra(place)) as session:
+        session.set_keyspace(place.env["CASSANDRA_KEYSPACE"])
+        ours = read_candles(session)
+        counted = totals(session)
+    full_minutes = [
+        int((datetime(2024, 8, 8, 23, 55, tzinfo=UTC) + timedelta(minutes=i)).timestamp()) for i in range(5)
+    ]
+    for start in full_minutes:
+        row, line = ours["Binance", "BTC", "USDT", start], venue[start]
+        for name in ("open", "high", "low", "close"):
+            assert getattr(row, name) == float(line[name])
+        assert row.trades == int(line["count"])
+        figures = (row.quantity, row.volume, row.buy_quantity)
+        names = ("volume", "quote_volume", "taker_buy_volume")
+        assert figures == pytest.approx([float(line[name]) for name in names], abs=1e-9, rel=1e-15)
+    assert sum(row.trades for row in ours.values()) == counted.input_rows == 21_313
+    assert place.files_holding(SECRET_KEY) == []
+
+
+def test_rows_on_both_sides_of_midnight_utc_are_exact(place: Workplace, shared: Path) -> None:
+    import gzip
+
+    replay = shared / "replay" / "binance-spot-btcusdt-midnight.jsonl.gz"
+    run_kafka_mode(place, SimulatorConfig(replay=replay, speed=0), [BINANCE])
+    with gzip.open(replay) as lines:
+        check_tables(place, true_candles(lines))
+
+
+def test_a_feed_of_every_kind_of_trouble_gives_exactly_the_true_candles(place: Workplace) -> None:
+    faults = Faults(duplicates=0.01, disorder_s=1.0, malformed=0.005)
+    config = SimulatorConfig(
+        rate=0,
+        max_trades=30_000,
+        start_time_s=1_763_900_000,
+        time_step_s=0.01,
+        other_flags_share=0.2,
+        faults=faults,
+        record=True,
+        seed=7,
+    )
+    simulator = run_kafka_mode(place, config, SEVEN_PAIRS)
+    frames = simulator.sent_frames()
+    assert simulator.sent.malformed > 50
+    assert simulator.sent.duplicates > 100
+    assert {json.loads(f)["F"] for f in frames if f.startswith(b'{"TYPE":"0"') and f.endswith(b"}")} >= {
+        "1",
+        "2",
+        "4",
+        "9",
+        "10",
+    }
+    check_tables(place, true_candles(frames))
+
+    letters = read_topic(kafka(place), kafka(place).dead_letter_topic)
+    assert len(letters) == simulator.sent.malformed
+    assert all(dict(letter.headers)["reason"] for letter in letters)

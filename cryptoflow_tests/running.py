@@ -1,0 +1,56 @@
+"""Runs jobs as users do: by the dagster and cryptoflow commands, in processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SECRET_KEY = "key-that-nobody-may-see-5d41402abc4b2a76"
+"""The API key of runs in tests: no file and no output may hold it."""
+
+
+@dataclass
+class Workplace:
+    """A folder to run in, with its environment."""
+
+    folder: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def process(self, *command: str) -> "subprocess.Popen[str]":
+        """Start `python -m COMMAND...`."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("CRYPTO")}
+        return subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=self.folder,
+            env=inherited | self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *command: str, timeout_s: float = 240) -> "subprocess.CompletedProcess[str]":
+        """`python -m COMMAND...` to its end; its output and errors together."""
+        process = self.process(*command)
+        try:
+            output, _ = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess(command, process.returncode, output)
+
+    def job(self, name: str, ops: Mapping[str, Mapping[str, Any]]) -> "subprocess.CompletedProcess[str]":
+        """`dagster job execute` of a job, with config from a file."""
+        config = self.folder / f"{name}.json"
+        config.write_text(json.dumps({"ops": {op: {"config": dict(given)} for op, given in ops.items()}}))
+        return self.run("dagster", "job", "execute", "-m", "cryptoflow.definitions", "-j", name, "-c", str(config))
+
+    def files_holding(self, text: str) -> list[Path]:
+        """The files below the folder in which `text` stands."""
+        wanted = text.encode()
+        found = (path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink())
+        return [path for path in found if wanted in path.read_bytes()]

@@ -1,0 +1,187 @@
+"""The laws of the streaming loop, on real queries: order, failures, stop, drain, counts and state."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as sql
+
+from cryptoflow.candles import candles_of
+from cryptoflow.errors import AggregationError, CassandraError
+from cryptoflow.settings import SparkSettings
+from cryptoflow.shutdown import Deadline
+from cryptoflow.spark import query
+from cryptoflow.spark.checkpoint import progress
+from cryptoflow.spark.stream import Batch, CandleStream, cause_of, covers
+from cryptoflow_tests.spark.streaming import NOON_S, PATIENCE_S, SETTINGS, Streaming, a_trade
+
+Make = Callable[..., Streaming]
+
+
+def test_offsets_cover_others_when_no_partition_is_behind() -> None:
+    assert covers({0: 5, 1: 2}, {0: 5, 1: 1})
+    assert not covers({0: 5, 1: 2}, {0: 5, 1: 3})
+    assert not covers({}, {0: 1})
+    assert covers({}, {0: 0})
+
+
+def test_batches_come_in_order_each_with_the_newest_state_of_its_candles(streaming: Make) -> None:
+    run = streaming()
+    run.stream.start()
+    trades = [a_trade(number, time_s=NOON_S + number) for number in range(30)]
+    for first in (0, 10, 20):
+        run.send(trades[first : first + 10])
+        run.await_written()
+    assert [batch.batch_id for batch in run.batches] == list(range(len(run.batches)))
+    assert [[candle.trades for candle in batch.candles] for batch in run.batches if batch.counts.rows] == [
+        [10],
+        [20],
+        [30],
+    ]
+    assert run.candles == candles_of(trades, SETTINGS.window_s)
+
+
+def test_a_writers_error_ends_the_query_as_it_was_raised_and_its_batch_comes_again(streaming: Make) -> None:
+    run = streaming()
+    run.send([a_trade(1), a_trade(2)])
+
+    def refuse(batch: Batch) -> None:
+        raise CassandraError("the table is gone")
+
+    run.before_write = refuse
+    run.stream.start()
+    with pytest.raises(CassandraError, match="the table is gone"):
+        run.stream.drain({0: run.buffer.end}, Deadline(PATIENCE_S))
+    with pytest.raises(CassandraError, match="the table is gone"):
+        run.stream.check()
+    assert run.batches == []
+    assert progress(run.checkpoint) is None
+
+    run.before_write = lambda batch: None
+    run.another_stream().start()
+    run.await_written()
+    assert run.candles == candles_of([a_trade(1), a_trade(2)], SETTINGS.window_s)
+    assert run.batches[0].batch_id == 0
+
+
+def test_stop_lets_a_batch_be_written_and_commits_none_that_was_not(streaming: Make) -> None:
+    run = streaming()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(batch: Batch) -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE_S)
+
+    run.before_write = hold
+    run.send([a_trade(1)])
+    run.stream.start()
+    assert begun.wait(PATIENCE_S)
+    run.send([a_trade(2)])
+    stopping = threading.Thread(target=run.stream.stop)
+    stopping.start()
+    stopping.join(0.5)
+    assert stopping.is_alive()
+    assert run.batches == []
+    go_on.set()
+    stopping.join(PATIENCE_S)
+    assert not stopping.is_alive()
+    run.stream.check()
+    done = progress(run.checkpoint)
+    assert [batch.batch_id for batch in run.batches] == [0]
+    assert done is None or done.batch_id == 0
+
+    run.stream.start()
+    run.stream.drain({0: 2}, Deadline(PATIENCE_S))
+    assert run.candles == candles_of([a_trade(1), a_trade(2)], SETTINGS.window_s)
+
+
+def test_drain_does_not_wait_for_the_next_trigger(streaming: Make) -> None:
+    run = streaming(SparkSettings(trigger_s=3600))
+    run.send([a_trade(1)])
+    run.stream.start()
+    run.await_written()
+    run.send([a_trade(2)])
+    assert run.stream.drain({0: 2}, Deadline(PATIENCE_S))
+    assert run.stream.done() == {0: 2}
+    assert [candle.trades for candle in run.candles.values()] == [2]
+
+
+def test_drain_says_so_when_its_deadline_comes_first(streaming: Make) -> None:
+    run = streaming()
+    run.stream.start()
+    assert not run.stream.drain({0: 1}, Deadline(0.5))
+
+
+def test_late_trades_and_duplicates_are_left_out_and_counted_exactly(streaming: Make) -> None:
+    run = streaming()
+    run.stream.start()
+    later_s = NOON_S + 1000
+    on_time = [a_trade(number, time_s=later_s) for number in range(20)]
+    run.send([*on_time, *on_time[:5]])
+    run.await_written()
+    edge_s = later_s - int(SETTINGS.watermark_s)
+    run.await_watermark(edge_s)
+    barely = [a_trade(100 + number, time_s=edge_s, time_ns=1000) for number in range(3)]
+    late = [a_trade(200 + number, time_s=edge_s - number) for number in range(7)]
+    run.send([*late, *barely, *on_time[5:8], a_trade(300, time_s=later_s)])
+    run.await_written()
+    assert (run.total("late"), run.total("duplicates"), run.total("unreadable")) == (7, 8, 0)
+    counted = [*on_time, *barely, a_trade(300, time_s=later_s)]
+    assert run.candles == candles_of(counted, SETTINGS.window_s)
+    assert run.total("rows") == len(counted) + 15
+
+
+def state_rows(run: Streaming, operator: str) -> list[int]:
+    """How many rows a state operator had after each batch."""
+    assert run.stream._query is not None
+    found = [operator_of for batch in run.stream._query.recentProgress for operator_of in batch.stateOperators]
+    return [state.numRowsTotal for state in found if state.operatorName == operator]
+
+
+def test_the_state_of_candles_has_one_row_for_each_window_and_a_gap_in_time_empties_it(streaming: Make) -> None:
+    run = streaming()
+    day_later_s = NOON_S + 86_400
+    run.send(a_trade(number, time_s=NOON_S + number % 240) for number in range(8000))
+    run.stream.start()
+    run.await_written()
+    run.send([a_trade(9000, time_s=day_later_s)])
+    run.await_watermark(day_later_s - int(SETTINGS.watermark_s))
+    run.send([a_trade(9001, time_s=day_later_s)])
+    run.await_written()
+    run.stream.stop()
+    windows = state_rows(run, "stateStoreSave")
+    assert 4 <= max(windows) <= 5
+    assert windows[-1] == 1
+    identities = state_rows(run, "dedupeWithinWatermark")
+    assert max(identities) >= 8000
+    assert identities[-1] <= 2
+
+
+def test_a_full_disk_is_told_with_the_way_out() -> None:
+    error = OSError("java.io.IOException: No space left on device")
+    assert "Make room" in cause_of(error)
+    assert cause_of(ValueError("first\nsecond")) == "first"
+
+
+def test_a_batch_that_fails_in_spark_ends_the_query_with_its_reason(
+    spark: SparkSession, tmp_path: Path, streaming: Make
+) -> None:
+    run = streaming()
+    rows = query.candles(query.trades(run.buffer.stream(spark)), SETTINGS)
+    broken = rows.withColumn("open", sql.expr("if(trades > 0, raise_error('the state is broken'), open)"))
+    stream = CandleStream(broken, SETTINGS, tmp_path / "checkpoint", lambda batch: None)
+    stream.start()
+    run.send([a_trade(1)])
+    with pytest.raises(AggregationError, match="the state is broken"):
+        stream.drain({0: 1}, Deadline(PATIENCE_S))
+
+
+def test_a_query_that_somebody_else_ended_is_no_quiet_end(streaming: Make) -> None:
+    run = streaming()
+    run.stream.start()
+    assert run.stream._query is not None
+    run.stream._query.stop()
+    with pytest.raises(AggregationError, match="ended by itself"):
+        run.stream.check()

@@ -1,0 +1,116 @@
+"""Reading candles and totals from a real Cassandra."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cassandra.cluster import Session
+
+from cryptoflow.candles import Candle, Side, candle_row
+from cryptoflow.errors import CassandraError
+from cryptoflow.settings import CassandraSettings
+from cryptoflow.tables.reader import Totals, dates_back, latest, latest_of_all, totals
+from cryptoflow.tables.schema import BatchRecord
+from cryptoflow.tables.writer import CandleWriter
+
+MIDNIGHT = datetime(2021, 1, 8, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
+BTC = ("Coinbase", "BTC", "USD")
+ETH = ("Kraken", "ETH", "USD")
+
+
+@pytest.fixture
+def writer(session: Session, settings: CassandraSettings) -> CandleWriter:
+    return CandleWriter(session, settings)
+
+
+def a_candle(start: datetime, series: tuple[str, str, str] = BTC, window_s: int = 60) -> Candle:
+    return Candle(*series, start, window_s, 2, 4, 1, 3, 9, 5.1, 20.3, Side(4, 2.5, 8.25, 6.1), Side())
+
+
+def stored(writer: CandleWriter, *candles: Candle) -> list[Candle]:
+    writer.write(candles, BatchRecord("q", 1))
+    return sorted(candles, key=lambda candle: candle.window_start, reverse=True)
+
+
+def test_the_newest_come_first_and_across_dates(session: Session, writer: CandleWriter) -> None:
+    newest_first = stored(writer, *(a_candle(MIDNIGHT + number * MINUTE) for number in range(-5, 5)))
+    found = latest(session, *BTC, 60, 8, now=MIDNIGHT + 5 * MINUTE)
+    assert found == [candle_row(candle) for candle in newest_first[:8]]
+
+
+def test_the_open_window_up_to_midnight_is_read(session: Session, writer: CandleWriter) -> None:
+    [candle] = stored(writer, a_candle(MIDNIGHT - MINUTE))
+    assert candle.date == MIDNIGHT
+    assert latest(session, *BTC, 60, 20, now=MIDNIGHT - MINUTE / 2) == [candle_row(candle)]
+
+
+def test_an_exchange_whose_clock_is_ahead_is_read(session: Session, writer: CandleWriter) -> None:
+    [candle] = stored(writer, a_candle(MIDNIGHT + MINUTE))
+    assert latest(session, *BTC, 60, 20, now=MIDNIGHT - 2 * MINUTE) == [candle_row(candle)]
+
+
+def test_days_without_trades_are_stepped_over(session: Session, writer: CandleWriter) -> None:
+    newest_first = stored(writer, a_candle(MIDNIGHT), a_candle(MIDNIGHT - 5 * DAY))
+    assert latest(session, *BTC, 60, 20, now=MIDNIGHT + DAY) == [candle_row(candle) for candle in newest_first]
+
+
+def test_the_walk_ends_after_its_days(session: Session, writer: CandleWriter) -> None:
+    newest, _ = stored(writer, a_candle(MIDNIGHT), a_candle(MIDNIGHT - 5 * DAY))
+    assert latest(session, *BTC, 60, 20, now=MIDNIGHT + DAY, days_back=3) == [candle_row(newest)]
+
+
+def test_an_old_recording_is_found(session: Session, writer: CandleWriter) -> None:
+    newest_first = stored(writer, a_candle(MIDNIGHT), a_candle(MIDNIGHT - 40 * DAY))
+    found = latest(session, *BTC, 60, 20, now=datetime(2026, 1, 1, tzinfo=UTC))
+    assert found == [candle_row(candle) for candle in newest_first]
+
+
+def test_dates_back_start_where_the_open_window_may_end() -> None:
+    assert dates_back(MIDNIGHT - MINUTE, 60, 2) == [
+        MIDNIGHT + DAY,
+        MIDNIGHT,
+        MIDNIGHT - DAY,
+        MIDNIGHT - 2 * DAY,
+    ]
+    assert dates_back(MIDNIGHT, 7 * 86_400, 1)[0] == MIDNIGHT + 8 * DAY
+
+
+def test_other_series_and_window_lengths_do_not_show(session: Session, writer: CandleWriter) -> None:
+    stored(writer, a_candle(MIDNIGHT, ETH), a_candle(MIDNIGHT, BTC, window_s=300))
+    assert latest(session, *BTC, 60, 20, now=MIDNIGHT) == []
+
+
+def test_the_newest_of_every_pair(session: Session, writer: CandleWriter) -> None:
+    candles = [a_candle(MIDNIGHT - number * DAY, series) for number in range(3) for series in (BTC, ETH)]
+    stored(writer, *candles, a_candle(MIDNIGHT, window_s=300))
+    assert latest_of_all(session, 60) == [candle_row(candle) for candle in candles[:2]]
+    assert latest_of_all(session, 60, market="Kraken") == [candle_row(candles[1])]
+    assert latest_of_all(session, 60, pair=("BTC", "USD")) == [candle_row(candles[0])]
+    two = latest_of_all(session, 60, last_n=2, market="Coinbase")
+    assert two == [candle_row(candles[0]), candle_row(candles[2])]
+
+
+def test_totals_sum_the_batches_and_a_replayed_batch_once(session: Session, writer: CandleWriter) -> None:
+    first = BatchRecord("one", 1, input_rows=10, late=1, duplicates=2, unreadable=3, watermark=MIDNIGHT)
+    for batch in (first, first, BatchRecord("one", 2, input_rows=5), BatchRecord("two", 1, input_rows=100)):
+        finished_at = writer.write([], batch).finished_at
+    found = totals(session, "one")
+    assert found[:6] == (2, 15, 1, 2, 3, 0)
+    assert found.watermark == MIDNIGHT
+    everything = totals(session)
+    assert everything[:2] == (3, 115)
+    assert finished_at is not None
+    assert everything.finished_at is not None
+    assert timedelta(0) <= finished_at - everything.finished_at < timedelta(milliseconds=1)
+
+
+def test_no_batch_no_totals(session: Session) -> None:
+    assert totals(session, "none") == Totals(0, 0, 0, 0, 0, 0, None, None)
+
+
+def test_without_tables_the_way_to_some_is_told(bare_session: Session) -> None:
+    with pytest.raises(CassandraError, match="cryptoflow run --mode kafka"):
+        latest_of_all(bare_session, 60)
+    with pytest.raises(CassandraError, match="cryptoflow run --mode kafka"):
+        totals(bare_session)

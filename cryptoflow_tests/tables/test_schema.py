@@ -1,0 +1,96 @@
+"""The schema as data, and the CQL made from it."""
+
+import pytest
+
+from cryptoflow.tables.schema import (
+    BATCHES,
+    BATCHES_TTL_S,
+    CANDLES,
+    TABLES,
+    TRADE_WINDOWS,
+    Table,
+    compaction_days,
+    create_keyspace,
+    create_table,
+    differences,
+    insert,
+    primary_key,
+)
+
+DAY_S = 86_400
+
+
+def test_the_old_programs_table_has_its_columns_and_a_key_with_the_pair() -> None:
+    assert TRADE_WINDOWS.columns == {
+        "date": "timestamp",
+        "window_start": "timestamp",
+        "window_end": "timestamp",
+        "market": "text",
+        "direction": "text",
+        "fromcoin": "text",
+        "tocurrency": "text",
+        "avgprice": "double",
+        "totalquantity": "double",
+        "totalvol": "double",
+        "counttxns": "bigint",
+        "uuid": "timeuuid",
+    }
+    assert primary_key(TRADE_WINDOWS) == ("((date), window_end, window_start, direction, market, fromcoin, tocurrency)")
+
+
+def test_candles_are_kept_by_series_and_date() -> None:
+    assert primary_key(CANDLES) == "((market, fromcoin, tocurrency, window_seconds, date), window_start)"
+    assert CANDLES.columns["window_seconds"] == "int"
+    assert CANDLES.columns["trades"] == "bigint"
+
+
+def test_only_tables_without_a_time_to_live_of_their_own_take_the_settings() -> None:
+    assert "default_time_to_live = 7 " in create_table(CANDLES, "k", 7)
+    assert f"default_time_to_live = {BATCHES_TTL_S} " in create_table(BATCHES, "k", 7)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_an_insert_binds_every_column_once(table: Table) -> None:
+    cql = insert(table, "k")
+    assert cql.count("?") == len(table.row._fields)  # type: ignore[attr-defined]
+    assert f"({', '.join(table.row._fields)})" in cql  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("ttl_s", "days"), [(0, 7), (3600, 1), (30 * DAY_S, 1), (365 * DAY_S, 13)])
+def test_compaction_windows_stay_few(ttl_s: int, days: int) -> None:
+    assert compaction_days(ttl_s) == days
+
+
+def test_a_keyspace_with_a_data_center_replicates_there() -> None:
+    assert "{'class': 'NetworkTopologyStrategy', 'dc''1': 3}" in create_keyspace("k", 3, "dc'1")
+    assert "{'class': 'SimpleStrategy', 'replication_factor': 1}" in create_keyspace("k", 1, None)
+
+
+def described() -> dict[str, tuple[str, str, str]]:
+    return {
+        "query_id": ("text", "partition_key#0", "none"),
+        "batch_id": ("bigint", "clustering#0", "desc"),
+        **dict.fromkeys(BATCHES.row._fields[2:7], ("bigint", "regular", "none")),  # type: ignore[attr-defined]
+        "watermark": ("timestamp", "regular", "none"),
+        "finished_at": ("timestamp", "regular", "none"),
+    }
+
+
+def test_a_column_that_somebody_added_is_no_difference() -> None:
+    assert differences(BATCHES, described()) == []
+    assert differences(BATCHES, described() | {"note": ("text", "regular", "none")}) == []
+
+
+def test_every_other_difference_is_named() -> None:
+    found = described() | {
+        "late": ("int", "regular", "none"),
+        "batch_id": ("bigint", "clustering#0", "asc"),
+        "day": ("text", "partition_key#1", "none"),
+    }
+    del found["watermark"]
+    assert differences(BATCHES, found) == [
+        "no column watermark",
+        "day in its key",
+        "batch_id is bigint clustering#0 asc instead of bigint clustering#0 desc",
+        "late is int regular instead of bigint regular",
+    ]

@@ -1,0 +1,229 @@
+"""What Dagster is given: every name, two steps at once, no secret, and files that Dagster takes."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+from dagster._core.workspace.load import load_workspace_process_context_from_yaml_paths
+
+from cryptoflow.definitions import defs
+from cryptoflow.defs.jobs import kafka_mode, side_by_side
+from cryptoflow.defs.resources import RESOURCES
+from cryptoflow.pipeline.supervision import INTERRUPTED_DRAIN_S
+from cryptoflow.shutdown import Deadline
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MEETING_S = 30
+
+SECRETS = {
+    "CRYPTOCOMPARE_API_KEY": "api-key-that-nobody-may-see",
+    "KAFKA_PASSWORD": "kafka-password-that-nobody-may-see",
+    "CASSANDRA_PASSWORD": "cassandra-password-that-nobody-may-see",
+}
+
+SNAPSHOT = {
+    "jobs": {
+        "ingest": ["ingest_trades"],
+        "aggregate": ["aggregate_trades"],
+        "kafka_mode": ["aggregate_trades", "ingest_trades"],
+        "memory_mode": ["aggregate_in_memory"],
+    },
+    "sensors": {"keep_ingest_running": "ingest", "keep_aggregate_running": "aggregate"},
+    "schedules": {"timed_kafka_mode": "kafka_mode", "timed_memory_mode": "memory_mode"},
+    "resources": {
+        "feed": [
+            "source", "url", "subscriptions", "simulator_rate", "replay", "replay_speed", "reconnect_for_s",
+        ],
+        "kafka": [
+            "bootstrap_servers", "topic", "partitions", "replication", "retention_hours", "delivery_timeout_s",
+            "security_protocol", "ca_file", "sasl_mechanism", "username", "password",
+        ],
+        "spark": [
+            "master", "trigger_s", "watermark_s", "window_s", "shuffle_partitions", "max_batch_trades", "ui_port",
+            "driver_memory",
+        ],
+        "cassandra": [
+            "contact_points", "port", "keyspace", "replication", "datacenter", "ttl_s", "username", "password",
+            "ca_file", "retry_for_s",
+        ],
+    },
+}  # fmt: skip
+
+OP_CONFIG = {name: {"timeout_s": 150.0} for name in ("ingest_trades", "aggregate_trades", "aggregate_in_memory")}
+
+# Dagster makes its own definitions with a parameter of its own that is in beta.
+pytestmark = pytest.mark.filterwarnings("ignore:Parameter `owners` of")
+
+
+@dg.op
+def first(context: dg.OpExecutionContext) -> None:
+    """Waits for the other op."""
+    meet(context, "first", "second")
+
+
+@dg.op
+def second(context: dg.OpExecutionContext) -> None:
+    """Waits for the other op."""
+    meet(context, "second", "first")
+
+
+@dg.job(executor_def=side_by_side)
+def meeting() -> None:
+    """Two ops that end only if both run at once."""
+    first()
+    second()
+
+
+def meet(context: dg.OpExecutionContext, own: str, other: str) -> None:
+    """Say that this op runs, and wait until the other does."""
+    folder = Path(os.environ["CRYPTOFLOW_TEST_MEETING"])
+    (folder / own).touch()
+    deadline = Deadline(MEETING_S)
+    while not (folder / other).exists():
+        if deadline.passed:
+            raise dg.Failure(f"{other} does not run beside {own}")
+        threading.Event().wait(0.02)
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance that other processes can open."""
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as made:
+        yield made
+
+
+def names() -> dict[str, Any]:
+    repository = defs.get_repository_def()
+    jobs = repository.get_all_jobs()
+    resources: Mapping[str, Any] = RESOURCES
+    return {
+        "jobs": {job.name: sorted(node.name for node in job.nodes) for job in jobs},
+        "sensors": {sensor.name: sensor.job_name for sensor in repository.sensor_defs},
+        "schedules": {schedule.name: schedule.job_name for schedule in repository.schedule_defs},
+        "resources": {name: list(type(resource).model_fields) for name, resource in resources.items()},
+    }
+
+
+def python(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=REPOSITORY, env=os.environ | env, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_names_are_the_promised_ones() -> None:
+    assert names() == SNAPSHOT
+    assert set(defs.resources or {}) == {"feed", "kafka", "spark", "cassandra"}
+
+
+def test_every_definition_is_described() -> None:
+    repository = defs.get_repository_def()
+    described: list[Any] = [*repository.get_all_jobs(), *repository.sensor_defs, *repository.schedule_defs]
+    described += [node.definition for job in repository.get_all_jobs() for node in job.nodes]
+    assert [each.name for each in described if not each.description] == []
+
+
+def test_the_ops_stream_for_the_promised_time_by_default() -> None:
+    found = {
+        node.name: node.definition.config_schema.default_value
+        for job in defs.get_repository_def().get_all_jobs()
+        for node in job.nodes
+        if isinstance(node.definition, dg.OpDefinition)
+    }
+    assert found == OP_CONFIG
+
+
+@pytest.mark.parametrize("name", ["ingest", "aggregate"])
+def test_the_jobs_that_are_kept_alive_have_no_end(name: str) -> None:
+    config = defs.resolve_job_def(name).run_config
+    assert config is not None
+    assert config["ops"] == {f"{name}_trades": {"config": {"timeout_s": 0.0}}}
+
+
+def test_nothing_runs_before_a_user_turns_it_on() -> None:
+    repository = defs.get_repository_def()
+    assert {each.default_status for each in repository.sensor_defs} == {dg.DefaultSensorStatus.STOPPED}
+    assert {each.default_status for each in repository.schedule_defs} == {dg.DefaultScheduleStatus.STOPPED}
+
+
+def test_the_two_steps_of_kafka_mode_run_at_once(
+    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kafka_mode.executor_def is side_by_side
+    monkeypatch.setenv("CRYPTOFLOW_TEST_MEETING", str(tmp_path))
+    with dg.execute_job(dg.reconstructable(meeting), instance=instance) as result:
+        assert result.success
+
+
+def test_no_streaming_op_is_retried_by_dagster() -> None:
+    nodes = [node for job in defs.get_repository_def().get_all_jobs() for node in job.nodes]
+    definitions: list[Any] = [node.definition for node in nodes]
+    assert [each.name for each in [*nodes, *definitions] if each.retry_policy] == []
+
+
+def test_the_definitions_load_without_a_warning_and_without_what_streams() -> None:
+    program = (
+        "import sys; import cryptoflow.definitions; "
+        "print([name for name in ('pyspark', 'kafka', 'cassandra') if name in sys.modules])"
+    )
+    done = python("-W", "error", "-c", program)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+def test_dagster_finds_the_definitions_valid(tmp_path: Path) -> None:
+    done = python(
+        "-m", "dagster", "definitions", "validate", "-m", "cryptoflow.definitions", DAGSTER_HOME=str(tmp_path)
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_dagster_is_told_of_the_definitions_holds_no_secret() -> None:
+    program = (
+        "from dagster._core.remote_representation.external_data import RepositorySnap; "
+        "from dagster import serialize_value; "
+        "from cryptoflow.definitions import defs; "
+        "print(serialize_value(RepositorySnap.from_def(defs.get_repository_def())))"
+    )
+    done = python("-c", program, **SECRETS)
+    assert done.returncode == 0, done.stderr
+    told = done.stdout
+    assert "keep_ingest_running" in told
+    assert "CASSANDRA_PASSWORD" in told
+    assert [name for name, secret in SECRETS.items() if secret in told] == []
+    assert json.loads(told)
+
+
+def test_the_workspace_loads_the_definitions(instance: dg.DagsterInstance) -> None:
+    workspace = REPOSITORY / "workspace.yaml"
+    with load_workspace_process_context_from_yaml_paths(instance, [str(workspace)]) as process_context:
+        context = process_context.create_request_context()
+        assert context.code_location_errors() == []
+        [location] = context.code_locations
+        [repository] = location.get_repositories().values()
+        assert {job.name for job in repository.get_all_jobs()} == set(names()["jobs"])
+
+
+def test_dagster_takes_the_instances_settings(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_text((REPOSITORY / "dagster.yaml").read_text())
+    with dg.DagsterInstance.from_config(str(tmp_path)) as made:
+        assert made.run_monitoring_enabled
+        assert made.run_monitoring_poll_interval_seconds == 5
+        assert not made.telemetry_enabled
+        assert type(made.run_coordinator).__name__ == "QueuedRunCoordinator"
+
+
+def test_a_slot_is_given_away_only_after_the_longest_drain() -> None:
+    settings = yaml.safe_load((REPOSITORY / "dagster.yaml").read_text())
+    assert settings["run_monitoring"]["free_slots_after_run_end_seconds"] > 2 * INTERRUPTED_DRAIN_S
+
+
+def test_no_block_of_pyproject_beats_the_workspace() -> None:
+    assert not re.search(r"^\[tool\.dagster\]", (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE)

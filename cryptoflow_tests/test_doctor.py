@@ -1,0 +1,139 @@
+"""The doctor tells what is missing, and what fixes it."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from cryptoflow import doctor
+from cryptoflow.doctor import Check
+from cryptoflow.errors import ConfigError, PrerequisiteError
+from cryptoflow.services.java import FIX
+from cryptoflow.services.kafka import kafka_service
+from cryptoflow.services.processes import free_port
+from cryptoflow.settings import KafkaSettings
+
+
+def by_name(checks: list[Check]) -> dict[str, Check]:
+    return {check.name: check for check in checks}
+
+
+@pytest.fixture
+def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ports of its own, and no settings of whoever runs the tests."""
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{free_port()}")
+    monkeypatch.setenv("CASSANDRA_PORT", str(free_port()))
+    monkeypatch.setenv("SPARK_UI_PORT", str(free_port()))
+    monkeypatch.delenv("CRYPTOCOMPARE_API_KEY", raising=False)
+    monkeypatch.delenv("CRYPTOFLOW_SOURCE", raising=False)
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_a_machine_that_has_all_passes(tmp_path: Path) -> None:
+    checks = doctor.check_all(tmp_path, ui_port=free_port())
+    doctor.require(checks)
+    assert {check.name for check in checks if not check.ok} == {
+        "jars of kafka",
+        "jars of cassandra",
+        "jars of spark",
+    }
+    assert [check.name for check in checks if check.name in ("Kafka", "Cassandra", "Spark UI", "Dagster UI")] == [
+        "Kafka",
+        "Cassandra",
+        "Spark UI",
+        "Dagster UI",
+    ]
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_missing_java_is_told_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    checks = doctor.check_all(tmp_path)
+    assert FIX in by_name(checks)["Java"].text
+    with pytest.raises(PrerequisiteError, match="There is no Java"):
+        doctor.require(checks)
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_a_setting_that_cant_be_used_is_one_more_thing_that_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CASSANDRA_PORT", "no port")
+    assert "CASSANDRA_PORT" in by_name(doctor.check_all(tmp_path))["Kafka and Cassandra"].text
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_a_login_without_password_is_one_more_thing_that_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{listener.getsockname()[1]}")
+        assert "KAFKA_PASSWORD" in by_name(doctor.check_all(tmp_path))["Kafka"].text
+
+
+def test_a_taken_port_of_kafka_is_needed_and_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        check = doctor.service(tmp_path, kafka_service(KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}")))
+    assert (check.ok, check.needed) == (False, True)
+    assert f"Port {port} is taken" in check.text
+
+
+def test_a_kafka_that_runs_is_fine(tmp_path: Path, kafka_bootstrap: str) -> None:
+    check = doctor.service(tmp_path, kafka_service(KafkaSettings(bootstrap_servers=kafka_bootstrap)))
+    assert check == Check("Kafka", True, f"up on {kafka_bootstrap}")
+
+
+def test_an_external_kafka_that_is_silent_is_told(tmp_path: Path) -> None:
+    server = f"127.0.0.1:{free_port()}"
+    wanted = kafka_service(KafkaSettings(bootstrap_servers=server, security_protocol="SSL"))
+    assert not doctor.service(tmp_path, wanted).ok
+
+
+def test_a_taken_port_of_a_web_page_is_told_but_stops_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        check = doctor.ui_port("Spark UI", listener.getsockname()[1], "set SPARK_UI_PORT")
+    assert (check.ok, check.needed) == (False, False)
+    assert check.text.endswith("set SPARK_UI_PORT.")
+    doctor.require([check])
+
+
+def test_an_old_python_is_told() -> None:
+    with pytest.raises(PrerequisiteError, match=r"Python 3\.10\.4 is too old"):
+        doctor.python((3, 10, 4))
+
+
+@pytest.mark.parametrize(
+    ("key", "source", "found"),
+    [
+        (None, None, "the simulator"),
+        ("secret", None, "CryptoCompare"),
+        ("secret", "simulator", "the simulator"),
+    ],
+)
+def test_the_feed_is_told_and_never_its_key(
+    monkeypatch: pytest.MonkeyPatch, key: str | None, source: str | None, found: str
+) -> None:
+    monkeypatch.setenv("CRYPTOCOMPARE_API_KEY", key or "")
+    monkeypatch.setenv("CRYPTOFLOW_SOURCE", source or "")
+    assert doctor.feed().startswith(found)
+    assert "secret" not in doctor.feed()
+
+
+def test_cryptocompare_without_a_key_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CRYPTOCOMPARE_API_KEY", raising=False)
+    monkeypatch.setenv("CRYPTOFLOW_SOURCE", "cryptocompare")
+    with pytest.raises(PrerequisiteError, match="set CRYPTOCOMPARE_API_KEY"):
+        doctor.feed()
+
+
+def test_a_check_takes_its_text_from_what_was_found_or_missed() -> None:
+    def missing() -> str:
+        raise ConfigError("It is wrong: set it right.")
+
+    assert doctor.checked("a", lambda: "there") == Check("a", True, "there")
+    assert doctor.checked("b", missing) == Check("b", False, "It is wrong: set it right.")

@@ -1,0 +1,216 @@
+"""Laws of the settings: who wins, what is refused and how, and that no secret is shown."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given as drawn
+from hypothesis import strategies as st
+
+from cryptoflow import settings
+from cryptoflow.errors import ConfigError
+from cryptoflow.settings import (
+    CassandraSettings,
+    FeedSettings,
+    KafkaSettings,
+    Settings,
+    SparkSettings,
+    load,
+    settings_of,
+)
+
+MODELS = (FeedSettings, KafkaSettings, SparkSettings, CassandraSettings)
+
+SECRET = "s3cret-that-nobody-may-see"
+
+PROMISED = {
+    "CRYPTOCOMPARE_URL": "wss://streamer.cryptocompare.com/v2",
+    "CRYPTOCOMPARE_SUBSCRIPTIONS": (
+        "0~Coinbase~BTC~USD,0~Binance~BTC~USDT,0~Kraken~BTC~USD,0~CoinDeal~BTC~USD,0~Gemini~BTC~USD"
+    ),
+    "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
+    "KAFKA_TOPIC": "cryptocompare",
+    "CASSANDRA_CONTACT_POINTS": "127.0.0.1",
+    "CASSANDRA_PORT": 9042,
+    "CASSANDRA_KEYSPACE": "cryptocompare",
+    "SPARK_MASTER": "local[*]",
+}
+"""Environment variables and defaults that users rely on."""
+
+BAD = [
+    (FeedSettings, "source", "binance", "it must be 'auto', 'cryptocompare' or 'simulator'"),
+    (FeedSettings, "url", "https://feed", "it must match ^wss?://"),
+    (FeedSettings, "subscriptions", " , ", "it is empty"),
+    (FeedSettings, "simulator_rate", "0", "it must be more than 0"),
+    (FeedSettings, "simulator_rate", "fast", "it is no number"),
+    (FeedSettings, "reconnect_for_s", "inf", "it is not finite"),
+    (FeedSettings, "replay_speed", "-1", "it must be at least 0"),
+    (FeedSettings, "replay_speed", "nan", "it is not finite"),
+    (KafkaSettings, "bootstrap_servers", ",", "it is empty"),
+    (KafkaSettings, "topic", "two words", "it must match ^[a-zA-Z0-9._-]{1,200}$"),
+    (KafkaSettings, "topic", "t" * 201, "it must match ^[a-zA-Z0-9._-]{1,200}$"),
+    (KafkaSettings, "partitions", "0", "it must be at least 1"),
+    (KafkaSettings, "partitions", "many", "it is no whole number"),
+    (KafkaSettings, "partitions", "9" * 5000, "it is too large"),
+    (
+        KafkaSettings,
+        "security_protocol",
+        "TLS",
+        "it must be 'PLAINTEXT', 'SSL', 'SASL_PLAINTEXT' or 'SASL_SSL'",
+    ),
+    (SparkSettings, "window_s", "1.5", "it is no whole number"),
+    (SparkSettings, "ui_port", "65536", "it must be at most 65535"),
+    (SparkSettings, "driver_memory", "lots", "it must match ^[1-9][0-9]*[mgMG]$"),
+    (CassandraSettings, "keyspace", "1st", r"it must match ^[a-zA-Z]\w{0,47}$"),
+    (CassandraSettings, "ttl_s", "-1", "it must be at least 0"),
+]
+
+
+def all_settings() -> Iterator[tuple[type[Settings], str, Any, str]]:
+    """(model, name, field, environment variable) of every setting."""
+    return ((model, *setting) for model in MODELS for setting in settings_of(model))
+
+
+def variable(model: type[Settings], name: str) -> str:
+    return next(env for found, _, env in settings_of(model) if found == name)
+
+
+def test_the_given_wins_over_the_environment_which_wins_over_the_default() -> None:
+    env = {"KAFKA_TOPIC": "from-env"}
+    assert load(KafkaSettings, {"topic": "given"}, env).topic == "given"
+    assert load(KafkaSettings, {"topic": None}, env).topic == "from-env"
+    assert load(KafkaSettings, {}, {}).topic == "cryptocompare"
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    env = dict.fromkeys((variable for *_, variable in all_settings()), "")
+    assert [load(model, None, env) for model in MODELS] == [model() for model in MODELS]
+
+
+def test_without_an_environment_it_is_the_processs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_TOPIC", "of-this-process")
+    assert load(KafkaSettings).topic == "of-this-process"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_each_default_is_a_value_that_the_environment_could_say(model: type[Settings]) -> None:
+    env = {env: str(info.default) for _, info, env in settings_of(model) if info.default is not None}
+    assert load(model, None, env) == model()
+
+
+def test_every_setting_has_a_variable_of_its_own_and_a_description() -> None:
+    variables = [env for *_, env in all_settings()]
+    assert len(set(variables)) == len(variables)
+    assert [env for env in variables if not re.fullmatch(r"(CRYPTO|KAFKA|CASSANDRA|SPARK)[A-Z]*_[A-Z_]+", env)] == []
+    assert [env for _, _, info, env in all_settings() if not info.description] == []
+
+
+def test_the_promised_variables_and_defaults_hold() -> None:
+    defaults = {env: info.default for _, _, info, env in all_settings()}
+    assert {name: defaults.get(name) for name in PROMISED} == PROMISED
+    assert settings.DEFAULT_TIMEOUT_S == 150
+
+
+@pytest.mark.parametrize(("model", "name", "value", "fault"), BAD)
+def test_a_bad_value_is_one_sentence_that_names_setting_and_variable(
+    model: type[Settings], name: str, value: str, fault: str
+) -> None:
+    env = variable(model, name)
+    description = model.model_fields[name].description
+    for given, environment in (({name: value}, {}), ({}, {env: value})):
+        with pytest.raises(ConfigError) as caught:
+            load(model, given, environment)
+        assert str(caught.value) == f"{name} ({env}: {description}) can't be used: {fault}."
+
+
+def refusal(model: type[Settings], given: dict[str, object]) -> str | None:
+    """Why the settings are refused, if they are."""
+    try:
+        load(model, given, {})
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+ANYTHING = st.one_of(st.text(), st.integers(), st.floats(), st.binary(), st.lists(st.integers()), st.booleans())
+
+
+@drawn(st.sampled_from(list(all_settings())), ANYTHING)
+def test_whatever_is_given_is_taken_or_told_in_our_words(
+    setting: tuple[type[Settings], str, Any, str], value: object
+) -> None:
+    model, name, _, env = setting
+    said = refusal(model, {name: value})
+    assert said is None or said.startswith(f"{name} ({env}: ")
+    assert not re.search(r"[Ii]nput|[Vv]alue error|String", said or "")
+
+
+def test_what_is_no_setting_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"^port is no setting of kafka\.$"):
+        load(KafkaSettings, {"port": 9092}, {})
+
+
+@pytest.mark.parametrize("model", [KafkaSettings, CassandraSettings])
+def test_a_password_shows_nowhere(model: type[Settings]) -> None:
+    env = {variable(model, "password"): SECRET}
+    loaded = load(model, None, env)
+    assert loaded.model_dump()["password"] == SECRET
+    assert SECRET not in repr(loaded) + str(loaded)
+    for bad in ({"replication": "none", "password": SECRET}, {"password": [SECRET]}):
+        with pytest.raises(ConfigError) as caught:
+            load(model, bad, {})
+        assert SECRET not in repr(caught.value)
+        assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("url", [f"wss://feed/v2?api_key={SECRET}", f"ws://user:{SECRET}@feed/v2"])
+def test_a_url_with_a_secret_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ConfigError, match="CRYPTOCOMPARE_API_KEY") as caught:
+        load(FeedSettings, {"url": url}, {})
+    assert SECRET not in repr(caught.value)
+
+
+def test_the_fields_that_are_secret_are_not_in_repr() -> None:
+    secret = {env for _, _, info, env in all_settings() if not info.repr}
+    assert secret == {"KAFKA_PASSWORD", "CASSANDRA_PASSWORD"}
+
+
+def test_the_api_key_comes_from_the_environment_only() -> None:
+    assert settings.api_key({"CRYPTOCOMPARE_API_KEY": SECRET}) == SECRET
+    assert settings.api_key({"CRYPTOCOMPARE_API_KEY": ""}) is None
+    assert settings.api_key({}) is None
+    assert "CRYPTOCOMPARE_API_KEY" not in {env for *_, env in all_settings()}
+    with pytest.raises(ConfigError, match="api_key is no setting of feed"):
+        load(FeedSettings, {"api_key": SECRET}, {})
+
+
+def test_home_is_absolute_wherever_one_goes_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert settings.home({}) == tmp_path / ".cryptoflow"
+    assert settings.home({"CRYPTOFLOW_HOME": "elsewhere"}) == tmp_path / "elsewhere"
+    assert settings.home({"CRYPTOFLOW_HOME": "/data"}) == Path("/data")
+
+
+def test_a_replay_file_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(FeedSettings, {}, {"CRYPTOFLOW_REPLAY": "day.jsonl"}).replay == str(tmp_path / "day.jsonl")
+
+
+def test_lists_are_read_with_blanks_and_empty_items() -> None:
+    loaded = FeedSettings(subscriptions=" 0~Kraken~BTC~USD ,, 0~Gemini~BTC~USD,")
+    assert loaded.subscription_list == ("0~Kraken~BTC~USD", "0~Gemini~BTC~USD")
+
+
+def test_the_dead_letters_topic_is_beside_the_trades() -> None:
+    assert KafkaSettings().dead_letter_topic == "cryptocompare.deadletter"
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        KafkaSettings().topic = "another"
+
+
+def test_the_sources_are_the_promised_ones() -> None:
+    assert get_args(FeedSettings.model_fields["source"].annotation) == ("auto", "cryptocompare", "simulator")

@@ -1,0 +1,16 @@
+"""What users get for their own tests."""
+
+import doctest
+
+from cryptoflow import simulator, testing
+
+
+def test_the_examples_run() -> None:
+    result = doctest.testmod(testing)
+    assert result.attempted > 5
+    assert result.failed == 0
+
+
+def test_the_public_names_are_the_simulators() -> None:
+    assert sorted(testing.__all__) == ["Faults", "Sent", "Simulator", "SimulatorConfig", "frames"]
+    assert all(getattr(testing, name) is getattr(simulator, name) for name in testing.__all__)
