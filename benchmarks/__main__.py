@@ -75,7 +75,7 @@ def ingest_all(trades: int, kafka: KafkaSettings) -> Result:
     settings = FeedSettings(subscriptions="0~Coinbase~BTC~USD,0~Kraken~BTC~USD")
     with Simulator(feed(trades)) as simulator:
         begun_s = time.perf_counter()
-        ingest(Feed(simulator.url, settings, simulated=True), kafka, control, lambda event: None)
+        ingest(Feed(simulator.url, settings, simulated=True), kafka, home(), control, lambda event: None)
         return "socket -> Kafka, acknowledged", trades / (time.perf_counter() - begun_s)
 
 

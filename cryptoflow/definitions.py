@@ -2,8 +2,9 @@
 
 import dagster as dg
 
-from cryptoflow.defs.automation import SCHEDULES, SENSORS
 from cryptoflow.defs.jobs import JOBS
 from cryptoflow.defs.resources import RESOURCES
+from cryptoflow.defs.schedules import SCHEDULES
+from cryptoflow.defs.sensors import SENSORS
 
 defs = dg.Definitions(jobs=JOBS, sensors=SENSORS, schedules=SCHEDULES, resources=RESOURCES)

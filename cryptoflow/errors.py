@@ -68,5 +68,9 @@ class SchemaMismatchError(CassandraError):
     """A table of that name exists with other columns or another primary key."""
 
 
+class AlreadyRunningError(CryptoflowError):
+    """Another run does the same work already."""
+
+
 class AggregationError(CryptoflowError):
     """The Spark query failed."""

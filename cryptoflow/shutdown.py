@@ -3,18 +3,23 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from types import FrameType
 
 import psutil
 
 from cryptoflow.errors import ConfigError
 
-ORPHAN_TIMEOUT_S = 30.0
-"""How long a run may take to end cleanly once the process it is tied to is gone, and its services most likely too."""
+SHUTDOWN_S = 60.0
+"""What a part that was told to stop may take, all steps together; what is left then is ended by force."""
+
+POLL_S = 0.25
+"""How often it is seen whether that time is over, in s."""
 
 TIED_TO = "CRYPTOFLOW_TIED_TO"
 """Environment variable: the pid of a process without which a run is not to go on."""
@@ -51,20 +56,41 @@ class Deadline:
         return self._at_s is not None and time.monotonic() >= self._at_s
 
 
+class Stop(threading.Event):
+    """Set when a part is to end before its time; `deadline` counts from then, for all steps of its end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deadline = Deadline(None)
+
+    def set(self) -> None:
+        """Tell the part to stop; the first time counts."""
+        if not self.is_set():
+            self.deadline = Deadline(SHUTDOWN_S)
+        super().set()
+
+
 @contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
+def stop_on_signals() -> Iterator[Stop]:
     """An event that SIGINT and SIGTERM set while the block lasts, instead of interrupting it anywhere.
 
     Outside the main thread, where Python delivers no signals, it is an event that nobody sets.
     """
-    stop = threading.Event()
-
-    def on_signal(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()
-
+    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
+    # A handler may interrupt the event's own code and wait for its lock for ever; the queue is made to be put into.
+    signaled: SimpleQueue[bool] = SimpleQueue()
+
+    def on_signal(_signal: int, _frame: FrameType | None) -> None:
+        signaled.put(True)
+
+    def obey() -> None:
+        if signaled.get():
+            stop.set()
+
+    threading.Thread(target=obey, name="signals", daemon=True).start()
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, on_signal) for number in numbers]
     try:
@@ -72,6 +98,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+        signaled.put(False)
 
 
 def stop_with_parents(stop: threading.Event) -> None:
@@ -80,15 +107,15 @@ def stop_with_parents(stop: threading.Event) -> None:
     These are the process that multiprocessing started this one from, and the one that the environment names.
     """
     if parent := multiprocessing.parent_process():
-        _when_over(parent.join, stop.set)
+        _when_over(parent.join, stop)
     if pid := os.environ.get(TIED_TO):
-        _when_over(lambda: _await_end(int(pid)), lambda: _end_soon(stop))
+        _when_over(lambda: _await_end(int(pid)), stop)
 
 
-def _when_over(wait: Callable[[], None], react: Callable[[], None]) -> None:
+def _when_over(wait: Callable[[], None], stop: threading.Event) -> None:
     def watch() -> None:
         wait()
-        react()
+        stop.set()
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
@@ -100,8 +127,28 @@ def _await_end(pid: int) -> None:
         return
 
 
-def _end_soon(stop: threading.Event) -> None:
-    """End cleanly, or else at once: whatever is not committed by then comes again with the next run."""
-    stop.set()
-    threading.Event().wait(ORPHAN_TIMEOUT_S)
+@contextmanager
+def ended_in_time(stop: Stop) -> Iterator[None]:
+    """End this process by force if the block outlasts the deadline of `stop`: a run must end even if it hangs.
+
+    Whatever is not committed by then comes again with the next run.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(POLL_S):
+            if stop.deadline.passed:
+                _end_now()
+
+    threading.Thread(target=watch, name="deadline-watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _end_now() -> None:
+    sys.stderr.write(f"The run did not end within {SHUTDOWN_S:g} s of being told to: it is ended by force.\n")
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
     os._exit(1)

@@ -18,8 +18,7 @@ from dagster._core.workspace.load import load_workspace_process_context_from_yam
 from cryptoflow.definitions import defs
 from cryptoflow.defs.jobs import kafka_mode, side_by_side
 from cryptoflow.defs.resources import RESOURCES
-from cryptoflow.pipeline.supervision import INTERRUPTED_DRAIN_S
-from cryptoflow.shutdown import Deadline
+from cryptoflow.shutdown import SHUTDOWN_S, Deadline
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MEETING_S = 30
@@ -222,7 +221,7 @@ def test_dagster_takes_the_instances_settings(tmp_path: Path) -> None:
 
 def test_a_slot_is_given_away_only_after_the_longest_drain() -> None:
     settings = yaml.safe_load((REPOSITORY / "dagster.yaml").read_text())
-    assert settings["run_monitoring"]["free_slots_after_run_end_seconds"] > 2 * INTERRUPTED_DRAIN_S
+    assert settings["run_monitoring"]["free_slots_after_run_end_seconds"] > SHUTDOWN_S
 
 
 def test_no_block_of_pyproject_beats_the_workspace() -> None:

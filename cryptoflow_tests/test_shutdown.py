@@ -14,12 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cryptoflow import shutdown
 from cryptoflow.errors import ConfigError
 from cryptoflow.shutdown import (
     MAX_TIMEOUT_S,
     TIED_TO,
     Deadline,
+    Stop,
     checked_timeout_s,
+    ended_in_time,
     stop_on_signals,
     stop_with_parents,
 )
@@ -36,13 +39,14 @@ print("stopped" if stop.wait(20) else "not stopped", flush=True)
 """
 
 STUBBORN = """
-import threading
+import subprocess, threading
 from cryptoflow import shutdown
-shutdown.ORPHAN_TIMEOUT_S = 0.1
-stop = threading.Event()
-shutdown.stop_with_parents(stop)
-print("ready", flush=True)
-threading.Event().wait(60)
+shutdown.SHUTDOWN_S = 0.1
+child = subprocess.Popen(["sleep", "60"])
+with shutdown.stop_on_signals() as stop, shutdown.ended_in_time(stop):
+    shutdown.stop_with_parents(stop)
+    print(child.pid, flush=True)
+    threading.Event().wait(60)
 """
 
 MULTIPROCESSING_PARENT = """
@@ -175,11 +179,39 @@ def test_the_event_is_set_at_once_when_that_process_is_gone_already() -> None:
 
 def test_an_orphan_that_does_not_end_cleanly_is_ended_anyway() -> None:
     with python("input()") as parent, python(STUBBORN, **{TIED_TO: str(parent.pid)}) as tied:
-        assert line(tied) == "ready"
+        child = psutil.Process(int(line(tied)))
         assert tied.poll() is None
         parent.kill()
         parent.wait(WAIT_S)
         assert tied.wait(WAIT_S) == 1
+        assert psutil.wait_procs([child], timeout=WAIT_S)[1] == [] or child.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_does_not_obey_a_signal_in_time_is_ended_with_its_children(number: signal.Signals) -> None:
+    with python(STUBBORN) as stubborn:
+        child = psutil.Process(int(line(stubborn)))
+        stubborn.send_signal(number)
+        assert stubborn.wait(WAIT_S) == 1
+        assert psutil.wait_procs([child], timeout=WAIT_S)[1] == [] or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_obeys_in_time_goes_on_after_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutdown, "SHUTDOWN_S", 0.1)
+    stop = Stop()
+    with ended_in_time(stop):
+        stop.set()
+    threading.Event().wait(0.1 + 2 * shutdown.POLL_S)  # this process would be gone
+
+
+def test_the_time_to_end_counts_from_the_first_call() -> None:
+    stop = Stop()
+    assert stop.deadline.left_s() == MAX_TIMEOUT_S
+    stop.set()
+    first = stop.deadline
+    stop.set()
+    assert stop.deadline is first
+    assert 0 < first.left_s() <= shutdown.SHUTDOWN_S
 
 
 def test_the_event_is_set_when_the_parent_of_multiprocessing_is_killed() -> None:

@@ -16,6 +16,9 @@ from cryptoflow.render import candle_table, new_console
 SHOWN_CANDLES = 50
 """Candles in the log and metadata of a run, at most."""
 
+SPARK_POOL = "spark"
+"""The pool of what runs a Spark session: as many at once as its limit says, 1 in dagster.yaml."""
+
 
 @dg.op(description="websocket -> Kafka, until the timeout.", tags={"kind": "kafka"})
 def ingest_trades(
@@ -29,10 +32,14 @@ def ingest_trades(
 
     with streaming(context, config) as (at_work, control), open_feed(feed.settings()) as source:
         at_work.announce(source.notice)
-        at_work.finish(ingest(source, kafka.settings(), control, at_work.on_event))
+        at_work.finish(ingest(source, kafka.settings(), settings.home(), control, at_work.on_event))
 
 
-@dg.op(description="Kafka -> Spark -> Cassandra, until the timeout and all is drained.", tags={"kind": "spark"})
+@dg.op(
+    description="Kafka -> Spark -> Cassandra, until the timeout and all is drained.",
+    tags={"kind": "spark"},
+    pool=SPARK_POOL,
+)
 def aggregate_trades(
     context: dg.OpExecutionContext,
     config: StreamingConfig,
@@ -47,7 +54,7 @@ def aggregate_trades(
         at_work.finish(aggregate(kafka.settings(), cassandra.settings(), spark.settings(), settings.home(), control))
 
 
-@dg.op(description="websocket -> Spark -> console, until the timeout.", tags={"kind": "spark"})
+@dg.op(description="websocket -> Spark -> console, until the timeout.", tags={"kind": "spark"}, pool=SPARK_POOL)
 def aggregate_in_memory(
     context: dg.OpExecutionContext,
     config: StreamingConfig,

@@ -1,4 +1,4 @@
-"""How an op streams: its timeout, its clean end, what it logs, and its errors as Dagster shows them."""
+"""How an op streams: its lease, its timeout, its clean end, what it tells, and its errors as Dagster shows them."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -6,23 +6,36 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import dagster as dg
-from dagster import DagsterExecutionInterruptedError
+import psutil
+from dagster import DagsterExecutionInterruptedError, DagsterRunStatus
 from pydantic import Field
 
 from cryptoflow import settings
+from cryptoflow.defs.assets import events_of
+from cryptoflow.defs.runs import BY_SIGNAL, HOME_TAG
 from cryptoflow.errors import CryptoflowError
 from cryptoflow.feeds.client import ClientEvent, Connected
 from cryptoflow.feeds.protocol import Subscribed
+from cryptoflow.pipeline.lease import lease
 from cryptoflow.pipeline.status import PartStatus, write_status
 from cryptoflow.pipeline.supervision import Control, Figures
-from cryptoflow.shutdown import checked_timeout_s, stop_on_signals, stop_with_parents
+from cryptoflow.shutdown import Deadline, Stop, checked_timeout_s, ended_in_time, stop_on_signals, stop_with_parents
 
 MAX_RUNTIME_TAG = "dagster/max_runtime"
 GRACE_S = 300
 """What a run may take beyond its timeout, for starting and draining, before Dagster's monitoring ends it."""
 
-LOG_EVERY_S = 15.0
-"""Between two lines of figures in the Dagster log, which is kept."""
+FIRST_OBSERVATION_S = 15.0
+"""From the start to the first observation, which Dagster keeps, and between two of them at least."""
+
+LAST_INTERVAL_S = 300.0
+"""Between two observations of a run that is hours old: it may go on for weeks, and all are kept."""
+
+PACE = 4
+"""In between, the next observation comes after a fourth of the time that the run has lasted."""
+
+RATES = {"trades": "trades_per_s", "input_rows": "trades_per_s"}
+"""The counts that are observed as a rate too, whichever of them a part has."""
 
 
 class StreamingConfig(dg.Config):
@@ -37,15 +50,27 @@ class Streaming:
 
     context: dg.OpExecutionContext
     status: PartStatus = field(default_factory=PartStatus)
-    _logged_at_s: float = field(default_factory=time.monotonic)
+    _began_s: float = field(default_factory=time.monotonic)
+    _next: Deadline = field(default_factory=lambda: Deadline(FIRST_OBSERVATION_S))
+    _observed: Figures = field(default_factory=dict)
+    _observed_at_s: float = field(default_factory=time.monotonic)
     _status_failed: bool = False
 
     def report(self, figures: Figures) -> None:
-        """Tell the figures: to the run's watcher each time, to the Dagster log now and then."""
+        """Tell the figures: to the run's watcher each time, to Dagster now and then."""
         self._leave_status(figures)
-        if time.monotonic() - self._logged_at_s >= LOG_EVERY_S:
-            self._logged_at_s = time.monotonic()
-            self.context.log.info(sentence(figures))
+        if self._next.passed:
+            self._next = Deadline(interval_s(time.monotonic() - self._began_s))
+            self._observe(figures)
+
+    def _observe(self, figures: Figures) -> None:
+        """Tell Dagster the figures, which it keeps and plots by asset."""
+        self.context.log.info(sentence(figures))
+        now_s = time.monotonic()
+        derived = derived_figures(figures, self._observed, now_s - self._observed_at_s, time.time())
+        for event in events_of(self.context.op.name, {**figures, **derived}):
+            self.context.log_event(event)
+        self._observed, self._observed_at_s = dict(figures), now_s
 
     def _leave_status(self, figures: Figures) -> None:
         self.status.figures = dict(figures)
@@ -69,7 +94,7 @@ class Streaming:
     def finish(self, figures: Figures) -> None:
         """Leave the last figures in the run's metadata."""
         self._leave_status(figures)
-        self.context.log.info(sentence(figures))
+        self._observe(figures)
         self.context.add_output_metadata({name: round(value, 3) for name, value in figures.items()})
 
 
@@ -78,12 +103,39 @@ def sentence(figures: Figures) -> str:
     return ", ".join(f"{name} {value:,.10g}" for name, value in figures.items())
 
 
+def interval_s(age_s: float) -> float:
+    """How long to the next observation of a run of that age."""
+    return min(max(age_s / PACE, FIRST_OBSERVATION_S), LAST_INTERVAL_S)
+
+
+def derived_figures(figures: Figures, before: Figures, elapsed_s: float, now_s: float) -> dict[str, float]:
+    """What follows from two reports `elapsed_s` apart: the rate, how far the watermark is behind, and the memory."""
+    derived = {
+        rate: (figures[count] - before.get(count, 0)) / elapsed_s
+        for count, rate in RATES.items()
+        if count in figures and elapsed_s > 0
+    }
+    if figures.get("watermark_s"):
+        derived["watermark_delay_s"] = now_s - figures["watermark_s"]
+    process = psutil.Process()
+    family = [process, *process.children(recursive=True)]
+    return derived | {"memory_mb": sum(_memory_bytes(each) for each in family) / 1e6}
+
+
+def _memory_bytes(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
 @contextmanager
 def streaming(context: dg.OpExecutionContext, config: StreamingConfig) -> Iterator[tuple[Streaming, Control]]:
     """An op's time of streaming.
 
     A signal (Ctrl-C, Dagster's termination, its max-runtime kill) sets `control.stop`; when the block has ended
-    cleanly after that, the op ends as interrupted, and the run as canceled.
+    cleanly after that, the op ends as interrupted, and the run as canceled. A block that does not end is ended by
+    force, with its process.
 
     Raises:
         dg.Failure: for each CryptoflowError, with its sentence.
@@ -91,11 +143,10 @@ def streaming(context: dg.OpExecutionContext, config: StreamingConfig) -> Iterat
     at_work = Streaming(context)
     try:
         timeout_s = checked_timeout_s(config.timeout_s)
-        if timeout_s:
-            context.instance.add_run_tags(context.run_id, {MAX_RUNTIME_TAG: str(int(timeout_s + GRACE_S))})
-        with stop_on_signals() as stop:
+        with lease(settings.home(), context.run_id, context.op.name), stop_on_signals() as stop, ended_in_time(stop):
             stop_with_parents(stop)
-            yield at_work, Control(stop, timeout_s, at_work.report, peer_over(context))
+            _tag(context, timeout_s)
+            yield at_work, _control(context, at_work, stop, timeout_s)
     except CryptoflowError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     if stop.is_set():
@@ -104,11 +155,27 @@ def streaming(context: dg.OpExecutionContext, config: StreamingConfig) -> Iterat
         raise DagsterExecutionInterruptedError
 
 
+def _tag(context: dg.OpExecutionContext, timeout_s: float) -> None:
+    """Have Dagster know where the run's leases lie, and when it is overdue, however it was launched."""
+    tags = {HOME_TAG: str(settings.home())}
+    if timeout_s:
+        tags[MAX_RUNTIME_TAG] = str(int(timeout_s + GRACE_S))
+    context.instance.add_run_tags(context.run_id, tags)
+
+
+def _control(context: dg.OpExecutionContext, at_work: Streaming, stop: Stop, timeout_s: float) -> Control:
+    def is_ending(run_id: str) -> bool:
+        run = context.instance.get_run_by_id(run_id)
+        return run is not None and (run.is_finished or run.status == DagsterRunStatus.CANCELING)
+
+    return Control(stop, timeout_s, at_work.report, peer_over(context), owner=context.run_id, is_ending=is_ending)
+
+
 def _confirm_canceled(context: dg.OpExecutionContext) -> None:
     """Have Dagster take the end as asked for: it calls one a failure that came as a mere signal, such as Ctrl-C."""
     run = context.instance.get_run_by_id(context.run_id)
-    if run and run.status == dg.DagsterRunStatus.STARTED:
-        context.instance.report_run_canceling(run)
+    if run and run.status == DagsterRunStatus.STARTED:
+        context.instance.report_run_canceling(run, BY_SIGNAL)
 
 
 def peer_over(context: dg.OpExecutionContext) -> Callable[[], bool] | None:

@@ -1,21 +1,17 @@
 """Kafka -> Spark -> Cassandra."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cassandra.cluster import Session
 from pyspark.sql import SparkSession
 
-from cryptoflow.errors import AggregationError
 from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.pipeline.supervision import Control, Figures
 from cryptoflow.services import jars
-from cryptoflow.services.locks import exclusive
 from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings
 from cryptoflow.spark import query
 from cryptoflow.spark.checkpoint import batch_range
@@ -78,19 +74,6 @@ class Aggregation:
             return dict(self._figures)
 
 
-@contextmanager
-def _alone(place: Place) -> Iterator[None]:
-    """Only one aggregation of a topic into a keyspace, or both would write the same rows from half the state."""
-    try:
-        with exclusive(place.checkpoint.parent / "lock", wait=False):
-            yield
-    except BlockingIOError:
-        raise AggregationError(
-            "Another aggregation of this topic into this keyspace is running: stop it first, or give this one "
-            "another CASSANDRA_KEYSPACE."
-        ) from None
-
-
 def _tables_id(session: Session, cassandra: CassandraSettings) -> str:
     """Changes when the tables are dropped and made anew: what they held is then read from Kafka again."""
     rows = session.execute(
@@ -108,6 +91,7 @@ def aggregate(
     Raises:
         KafkaError, CassandraError: they are not there, gone for too long, or refuse something.
         PrerequisiteError: Java or the connector's jars are missing.
+        AlreadyRunningError: another run aggregates the topic into the keyspace.
         AggregationError: the query failed.
     """
     make_topics(kafka)
@@ -116,7 +100,7 @@ def aggregate(
         ensure_schema(session, cassandra)
         place = locate(home, kafka, settings, _tables_id(session, cassandra))
         with (
-            _alone(place),
+            control.alone(place.checkpoint.parent / "lock", f"aggregates {kafka.topic} into {cassandra.keyspace}"),
             TradeProducer(kafka, source="aggregate") as dead_letters,
             spark_session(settings, home, connector=True) as spark,
         ):
@@ -133,7 +117,7 @@ def _run(stream: CandleStream, aggregation: Aggregation, kafka: KafkaSettings, c
     try:
         control.supervise(stream.check, figures)
         control.await_peer(stream.check, figures)
-        stream.drain(end_offsets(kafka, kafka.topic), control.drain_deadline())
+        stream.drain(end_offsets(kafka, kafka.topic), control.drain_overdue)
         return figures()
     finally:
         stream.stop()

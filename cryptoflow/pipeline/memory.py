@@ -95,7 +95,7 @@ def aggregate_in_memory(
             with FeedThread(client) as thread:
                 control.supervise(check, figures)
                 thread.end()
-            stream.drain({0: frames.end}, control.drain_deadline())
+            stream.drain({0: frames.end}, control.drain_overdue)
             return book.candles(), figures()
         finally:
             stream.stop()

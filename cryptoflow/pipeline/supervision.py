@@ -1,11 +1,15 @@
 """What every part of a run is told, tells, and watches while it streams."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from cryptoflow.errors import AlreadyRunningError
 from cryptoflow.feeds.client import FeedClient, FeedStats
-from cryptoflow.shutdown import Deadline
+from cryptoflow.services.locks import exclusive, owner_of
+from cryptoflow.shutdown import SHUTDOWN_S, Deadline, Stop
 
 POLL_S = 0.25
 """How often a streaming part looks after itself, in s."""
@@ -13,8 +17,11 @@ POLL_S = 0.25
 Figures = Mapping[str, float]
 """Figures by their names, units in the names."""
 
-INTERRUPTED_DRAIN_S = 30.0
-"""A part that was told to stop drains this long at most; what is left stays in Kafka for the next run."""
+CLOSING_S = 25.0
+"""What a part that was told to stop keeps of its time for what comes after the drain: the last batch and Spark's end.
+
+What is not drained by then stays in Kafka for the next run.
+"""
 
 PEER_WAIT_S = 60.0
 """How long a part whose own time is over waits for the other to end."""
@@ -30,13 +37,40 @@ class Control:
         report: called every `report_every_s` with the newest figures.
         peer_over: whether the other part of the same run is over, if it has one: an aggregation then has nothing
             more to expect, and an ingester whose aggregation failed is not to go on by itself.
+        owner: the run's id, by which others who want to do the same work know who does it.
+        is_ending: whether the run of that id is about to end.
     """
 
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: Stop = field(default_factory=Stop)
     timeout_s: float = 0
     report: Callable[[Figures], None] = lambda figures: None
     peer_over: Callable[[], bool] | None = None
     report_every_s: float = 1.0
+    owner: str = ""
+    is_ending: Callable[[str], bool] = lambda owner: False
+
+    @contextmanager
+    def alone(self, lock: Path, work: str) -> Iterator[None]:
+        """Hold `lock` for the block, so that nobody else does the same `work`; waits for a run that is ending.
+
+        Raises:
+            AlreadyRunningError: another run holds it and goes on.
+        """
+        deadline = Deadline(SHUTDOWN_S)
+        with ExitStack() as stack:
+            while not self._taken(lock, stack):
+                holder = owner_of(lock)
+                if self.stop.is_set() or deadline.passed or not self.is_ending(holder):
+                    raise AlreadyRunningError(f"Another run {work} already, {holder}: terminate that one first.")
+                self.stop.wait(POLL_S)
+            yield
+
+    def _taken(self, lock: Path, stack: ExitStack) -> bool:
+        try:
+            stack.enter_context(exclusive(lock, wait=False, owner=self.owner))
+        except BlockingIOError:
+            return False
+        return True
 
     def supervise(self, check: Callable[[], None], figures: Callable[[], Figures]) -> None:
         """Block until it is time to end; `check` raises what has gone wrong meanwhile."""
@@ -47,9 +81,9 @@ class Control:
         if self.peer_over:
             self._watch(check, figures, threading.Event(), Deadline(PEER_WAIT_S))
 
-    def drain_deadline(self) -> Deadline:
-        """How long to drain: to the end, or a limited time when somebody wants the part to stop."""
-        return Deadline(INTERRUPTED_DRAIN_S if self.stop.is_set() else None)
+    def drain_overdue(self) -> bool:
+        """Whether to drain no longer: somebody wants the part to stop, and its time is nearly over."""
+        return self.stop.deadline.left_s() < CLOSING_S
 
     def _watch(
         self,

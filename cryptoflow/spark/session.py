@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from py4j.protocol import Py4JError
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
@@ -49,6 +50,15 @@ def session_config(settings: SparkSettings, home: Path, connector: bool = False)
     return config
 
 
+JVM_LOOK_S = 0.5
+"""How long to look whether the JVM is about to end."""
+
+JVM_GONE = (
+    "Spark's JVM ended by itself: it was killed, by a user or for want of memory (see SPARK_DRIVER_MEMORY). "
+    "Nothing is lost; start the run again."
+)
+
+
 @contextmanager
 def spark_session(settings: SparkSettings, home: Path, connector: bool = False) -> Iterator[SparkSession]:
     """A session, and its JVM, for as long as the block lasts; signal handlers are left as they were.
@@ -79,14 +89,30 @@ def spark_session(settings: SparkSettings, home: Path, connector: bool = False) 
     session.sparkContext.setLogLevel("ERROR")
     try:
         yield session
+    except (Py4JError, OSError, AggregationError) as error:
+        if _jvm_is_gone():
+            raise AggregationError(JVM_GONE) from error
+        raise
     finally:
-        session.stop()
+        if not _jvm_is_gone():
+            session.stop()
         _restore(handler)
         _end_jvm()
 
 
 def _is_local(settings: SparkSettings) -> bool:
     return settings.master.startswith("local")
+
+
+def _jvm_is_gone() -> bool:
+    """Whether the JVM has ended; its sockets break a moment before that shows."""
+    gateway = SparkContext._gateway
+    assert gateway is not None
+    try:
+        gateway.proc.wait(JVM_LOOK_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _end_jvm() -> None:

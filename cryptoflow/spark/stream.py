@@ -13,7 +13,6 @@ from pyspark.sql.streaming.query import StreamingQuery
 from cryptoflow.candles import Candle
 from cryptoflow.errors import AggregationError, CryptoflowError
 from cryptoflow.settings import SparkSettings
-from cryptoflow.shutdown import Deadline
 from cryptoflow.spark.checkpoint import Offsets, progress, source_offsets
 from cryptoflow.spark.metrics import BatchCounts, batch_counts
 from cryptoflow.spark.query import to_candle
@@ -120,8 +119,8 @@ class CandleStream:
         committed = progress(self._checkpoint)
         return committed.offsets if committed else {}
 
-    def drain(self, wanted: Offsets, deadline: Deadline) -> bool:
-        """Process everything before `wanted`, at full speed; False if the deadline came first.
+    def drain(self, wanted: Offsets, overdue: Callable[[], bool] = lambda: False) -> bool:
+        """Process everything before `wanted`, at full speed; False if it was `overdue` first.
 
         Raises:
             CryptoflowError: as `check`.
@@ -130,15 +129,15 @@ class CandleStream:
         if not covers(self.done(), wanted):
             self.stop()
             self.start(trigger_s=0)
-        while not (complete := covers(self.done(), wanted)) and not deadline.passed:
+        while not (complete := covers(self.done(), wanted)) and not overdue():
             self.check()
-            self._await_end(deadline.left_s(POLL_S))
+            self._await_end()
         return complete
 
-    def _await_end(self, timeout_s: float) -> None:
+    def _await_end(self) -> None:
         assert self._query is not None
         try:
-            self._query.awaitTermination(max(timeout_s, 0.01))  # type: ignore[arg-type]
+            self._query.awaitTermination(POLL_S)  # type: ignore[arg-type]
         except PySparkException:
             self.check()
 

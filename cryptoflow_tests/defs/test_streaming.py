@@ -9,9 +9,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from cryptoflow import settings
 from cryptoflow.defs.streaming import GRACE_S, MAX_RUNTIME_TAG, StreamingConfig, sentence, streaming
 from cryptoflow.errors import UnauthorizedError
 from cryptoflow.feeds.client import Connected, Disconnected
+from cryptoflow.pipeline.lease import killed, working_runs
 from cryptoflow.pipeline.status import PartStatus, read_statuses
 from cryptoflow.pipeline.supervision import Figures
 
@@ -66,6 +68,22 @@ def eventful(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
     with streaming(context, config) as (at_work, _):
         at_work.on_event(Connected("feed:443"))
         at_work.on_event(Disconnected("the connection broke", 5.0))
+
+
+@dg.op
+def unwatched(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
+    """Has a folder where its status is to be written."""
+    with streaming(context, config) as (_, control):
+        (settings.home() / "runs" / context.run_id / "unwatched.draft").mkdir()
+        control.report_every_s = 0.01
+        control.supervise(nothing_wrong, figures)
+
+
+@dg.op
+def leased(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
+    """Sees itself at work."""
+    with streaming(context, config):
+        assert working_runs(settings.home()) == [context.run_id]
 
 
 @pytest.fixture
@@ -123,14 +141,28 @@ def test_its_status_is_left_for_whoever_watches(instance: dg.DagsterInstance, tm
 
 
 def test_a_status_that_can_not_be_written_is_warned_of_once_and_ends_nothing(
+    instance: dg.DagsterInstance,
+) -> None:
+    result = run(unwatched, 0.3, instance)
+    assert result.success
+    [warning] = messages(result, instance, 30)
+    assert "can't be written" in warning
+
+
+def test_a_home_that_can_not_be_written_is_told(
     instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("CRYPTOFLOW_HOME", str(tmp_path / "file"))
-    result = run(stream, 0.3, instance)
+    shown = failure_of(run(stream, 0.3, instance))
+    assert "can't be written (Not a directory): make room there" in shown.user_failure_data.description
+
+
+def test_the_lease_is_held_for_the_time_of_streaming(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    result = run(leased, 0.3, instance)
     assert result.success
-    [warning] = messages(result, instance, 30)
-    assert "can't be written" in warning
+    assert working_runs(tmp_path) == []
+    assert not killed(tmp_path, result.run_id)
 
 
 def test_a_timed_run_is_reaped_a_while_after_its_timeout(instance: dg.DagsterInstance) -> None:

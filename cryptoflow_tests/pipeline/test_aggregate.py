@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cryptoflow.errors import AggregationError
+from cryptoflow.errors import AlreadyRunningError
 from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.kafka_io.topics import make_topics
@@ -162,7 +162,7 @@ def test_a_second_aggregation_of_the_same_topic_is_refused(
     send(kafka, some_frames(10, START_S))
     aggregate_all()
     (source,) = (Path(place.env["CRYPTOFLOW_HOME"]) / "checkpoints").iterdir()
-    with exclusive(source / "lock"), pytest.raises(AggregationError, match="Another aggregation"):
+    with exclusive(source / "lock", owner="run-1"), pytest.raises(AlreadyRunningError, match=r"already, run-1: termi"):
         aggregate_all()
 
 

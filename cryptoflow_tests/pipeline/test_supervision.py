@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 import pytest
 
+from cryptoflow import shutdown
 from cryptoflow.errors import AggregationError, UnauthorizedError
 from cryptoflow.feeds.client import FeedClient, FeedStats
 from cryptoflow.pipeline.supervision import (
-    INTERRUPTED_DRAIN_S,
+    CLOSING_S,
     Control,
     FeedThread,
     Figures,
     feed_figures,
 )
-from cryptoflow.shutdown import MAX_TIMEOUT_S
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
 from cryptoflow.trades import Trade
 
@@ -134,11 +134,15 @@ def test_there_is_nothing_to_await_without_another_part() -> None:
     Control().await_peer(check, no_figures)
 
 
-def test_a_drain_is_limited_only_when_somebody_wants_the_part_to_stop() -> None:
+def test_a_drain_is_limited_only_when_somebody_wants_the_part_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     control = Control(timeout_s=1)
-    assert control.drain_deadline().left_s() == MAX_TIMEOUT_S
+    assert not control.drain_overdue()
     control.stop.set()
-    assert control.drain_deadline().left_s() <= INTERRUPTED_DRAIN_S
+    assert not control.drain_overdue()
+    monkeypatch.setattr(shutdown, "SHUTDOWN_S", CLOSING_S - 1)
+    hurried = Control(timeout_s=1)
+    hurried.stop.set()
+    assert hurried.drain_overdue()
 
 
 def test_a_feed_thread_streams_until_its_end_and_is_gone() -> None:

@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 
 from cryptoflow.candles import Candle, CandleKey
 from cryptoflow.settings import SparkSettings
+from cryptoflow.shutdown import Deadline
 from cryptoflow.spark import query
 from cryptoflow.spark.memory_source import FrameBuffer
 from cryptoflow.spark.stream import Batch, CandleStream
@@ -25,6 +26,12 @@ _BASE = Trade("Kraken", "BTC", "USD", "1", "0", NOON_S, 1.0, 2.0, 2.0)
 def a_trade(number: int, **changes: Any) -> Trade:
     """A trade whose id is `number`."""
     return msgspec.structs.replace(_BASE, **{"id": str(number)} | changes)
+
+
+def after(timeout_s: float) -> Callable[[], bool]:
+    """Overdue after that time."""
+    deadline = Deadline(timeout_s)
+    return lambda: deadline.passed
 
 
 class Streaming:

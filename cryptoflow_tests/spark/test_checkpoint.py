@@ -9,7 +9,6 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryptoflow.shutdown import Deadline
 from cryptoflow.spark.checkpoint import (
     NS_PER_MS,
     Offsets,
@@ -25,7 +24,7 @@ from cryptoflow.spark.checkpoint import (
     write_start,
 )
 from cryptoflow.trades import MAX_AHEAD_S, NS_PER_S
-from cryptoflow_tests.spark.streaming import NOON_S, PATIENCE_S, Streaming, a_trade
+from cryptoflow_tests.spark.streaming import NOON_S, PATIENCE_S, Streaming, a_trade, after
 
 NOON_MS = NOON_S * 1000
 PARTITIONS = range(3)
@@ -84,7 +83,7 @@ def test_progress_and_ranges_are_read_from_what_spark_itself_writes(
     run.await_written()
     run.send([a_trade(3, time_s=NOON_S + 1000)])
     run.await_written()
-    run.stream.drain({0: 3}, Deadline(PATIENCE_S))
+    run.stream.drain({0: 3}, after(PATIENCE_S))
     run.stream.stop()
     done = progress(run.checkpoint)
     assert done is not None

@@ -18,13 +18,12 @@ from cryptoflow.kafka_io.connection import admin_client
 from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.settings import KafkaSettings, SparkSettings
-from cryptoflow.shutdown import Deadline
 from cryptoflow.spark import query
 from cryptoflow.spark.checkpoint import read_start
 from cryptoflow.spark.kafka_source import Place, kafka_stream, locate, unreadable
 from cryptoflow.spark.stream import Batch, CandleStream
 from cryptoflow.trades import MAX_AHEAD_S, NS_PER_S, Trade, write_trade
-from cryptoflow_tests.spark.streaming import NOON_S, PATIENCE_S, SETTINGS, a_trade
+from cryptoflow_tests.spark.streaming import NOON_S, PATIENCE_S, SETTINGS, a_trade, after
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def aggregate(spark: SparkSession, kafka: KafkaSettings, place: Place) -> list[B
     stream = CandleStream(rows, SETTINGS, place.checkpoint, batches.append)
     stream.start()
     try:
-        assert stream.drain(end_offsets(kafka, kafka.topic), Deadline(PATIENCE_S))
+        assert stream.drain(end_offsets(kafka, kafka.topic), after(PATIENCE_S))
     finally:
         stream.stop()
     return batches

@@ -14,7 +14,7 @@ from cryptoflow.errors import PrerequisiteError
 from cryptoflow.services.processes import free_port
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark.archive import archive_path
-from cryptoflow.spark.session import first_line, session_config, spark_session
+from cryptoflow.spark.session import JVM_GONE, first_line, session_config, spark_session
 
 START_AND_END = """
 import json, signal, sys
@@ -26,13 +26,16 @@ from cryptoflow.spark.session import spark_session
 def mine(signal, frame): pass
 
 signal.signal(signal.SIGINT, mine)
-master, port, home = sys.argv[1:]
+master, port, home, end = sys.argv[1:]
 seen = {}
 try:
     with spark_session(SparkSettings(master=master, ui_port=int(port)), Path(home)) as spark:
         seen["inside"] = signal.getsignal(signal.SIGINT) is mine
         seen["python"] = spark.sparkContext.pythonExec
         seen["zone"] = spark.conf.get("spark.sql.session.timeZone")
+        if end == "killed":
+            spark.sparkContext._gateway.proc.kill()
+            spark.range(1).count()
 except CryptoflowError as error:
     seen["error"] = [type(error).__name__, str(error)]
 seen["after"] = signal.getsignal(signal.SIGINT) is mine
@@ -41,8 +44,8 @@ print(json.dumps(seen))
 """A session in a process of its own, as a run has it."""
 
 
-def start_and_end(master: str, home: Path) -> dict[str, Any]:
-    command = [sys.executable, "-c", START_AND_END, master, str(free_port()), str(home)]
+def start_and_end(master: str, home: Path, end: str = "stopped") -> dict[str, Any]:
+    command = [sys.executable, "-c", START_AND_END, master, str(free_port()), str(home), end]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -88,6 +91,12 @@ def test_a_running_session_leaves_ctrl_c_to_python(spark: SparkSession) -> None:
 def test_a_session_runs_this_python_and_gives_the_signal_handler_back(jars_home: Path) -> None:
     seen = start_and_end("local[1]", jars_home)
     assert seen == {"inside": True, "python": sys.executable, "zone": "UTC", "after": True}
+
+
+def test_a_jvm_that_was_killed_is_told_in_one_sentence(jars_home: Path) -> None:
+    seen = start_and_end("local[1]", jars_home, "killed")
+    assert seen["error"] == ["AggregationError", JVM_GONE]
+    assert seen["after"] is True
 
 
 def test_a_master_that_does_not_exist_is_told_in_one_sentence(jars_home: Path) -> None:

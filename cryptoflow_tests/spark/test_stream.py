@@ -11,11 +11,10 @@ from pyspark.sql import functions as sql
 from cryptoflow.candles import candles_of
 from cryptoflow.errors import AggregationError, CassandraError
 from cryptoflow.settings import SparkSettings
-from cryptoflow.shutdown import Deadline
 from cryptoflow.spark import query
 from cryptoflow.spark.checkpoint import progress
 from cryptoflow.spark.stream import Batch, CandleStream, cause_of, covers
-from cryptoflow_tests.spark.streaming import NOON_S, PATIENCE_S, SETTINGS, Streaming, a_trade
+from cryptoflow_tests.spark.streaming import NOON_S, PATIENCE_S, SETTINGS, Streaming, a_trade, after
 
 Make = Callable[..., Streaming]
 
@@ -53,7 +52,7 @@ def test_a_writers_error_ends_the_query_as_it_was_raised_and_its_batch_comes_aga
     run.before_write = refuse
     run.stream.start()
     with pytest.raises(CassandraError, match="the table is gone"):
-        run.stream.drain({0: run.buffer.end}, Deadline(PATIENCE_S))
+        run.stream.drain({0: run.buffer.end}, after(PATIENCE_S))
     with pytest.raises(CassandraError, match="the table is gone"):
         run.stream.check()
     assert run.batches == []
@@ -93,7 +92,7 @@ def test_stop_lets_a_batch_be_written_and_commits_none_that_was_not(streaming: M
     assert done is None or done.batch_id == 0
 
     run.stream.start()
-    run.stream.drain({0: 2}, Deadline(PATIENCE_S))
+    run.stream.drain({0: 2}, after(PATIENCE_S))
     assert run.candles == candles_of([a_trade(1), a_trade(2)], SETTINGS.window_s)
 
 
@@ -103,7 +102,7 @@ def test_drain_does_not_wait_for_the_next_trigger(streaming: Make) -> None:
     run.stream.start()
     run.await_written()
     run.send([a_trade(2)])
-    assert run.stream.drain({0: 2}, Deadline(PATIENCE_S))
+    assert run.stream.drain({0: 2}, after(PATIENCE_S))
     assert run.stream.done() == {0: 2}
     assert [candle.trades for candle in run.candles.values()] == [2]
 
@@ -111,7 +110,7 @@ def test_drain_does_not_wait_for_the_next_trigger(streaming: Make) -> None:
 def test_drain_says_so_when_its_deadline_comes_first(streaming: Make) -> None:
     run = streaming()
     run.stream.start()
-    assert not run.stream.drain({0: 1}, Deadline(0.5))
+    assert not run.stream.drain({0: 1}, after(0.5))
 
 
 def test_late_trades_and_duplicates_are_left_out_and_counted_exactly(streaming: Make) -> None:
@@ -175,7 +174,7 @@ def test_a_batch_that_fails_in_spark_ends_the_query_with_its_reason(
     stream.start()
     run.send([a_trade(1)])
     with pytest.raises(AggregationError, match="the state is broken"):
-        stream.drain({0: 1}, Deadline(PATIENCE_S))
+        stream.drain({0: 1}, after(PATIENCE_S))
 
 
 def test_a_query_that_somebody_else_ended_is_no_quiet_end(streaming: Make) -> None:

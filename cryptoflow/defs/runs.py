@@ -1,0 +1,128 @@
+"""The runs of the streaming jobs: which live, which have died, and how the last ones ended.
+
+Dagster's record alone does not know: a run whose process was killed reads STARTED for ever, and one that was ended
+for taking too long reads FAILURE while it still drains. The leases of the runs' parts do (`pipeline/lease.py`).
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import dagster as dg
+from dagster import DagsterEventType, DagsterRunStatus, RunRecord, RunsFilter
+
+from cryptoflow import settings
+from cryptoflow.pipeline import lease
+from cryptoflow.pipeline.relaunch import PastRun
+from cryptoflow.shutdown import SHUTDOWN_S
+
+LIVE = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,  # it still drains
+]
+"""Statuses of a run that lives, or may still write."""
+
+OVER = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
+
+HOME_TAG = "cryptoflow/home"
+"""Tag of a run: the CRYPTOFLOW_HOME it works in, where its leases lie."""
+
+BY_SIGNAL = "The run's process was told to end by a signal, not by a user of Dagster."
+"""What a run says when it is canceled without a termination through Dagster."""
+
+START_S = 45.0
+"""What a run may take from one state to the next without holding a lease: to start its process, or to end it."""
+
+SILENT_S = 900.0
+"""A run of a home that is not on this machine is taken for dead when it has told nothing for so long."""
+
+OVERDUE_S = SHUTDOWN_S + 15.0
+"""A process that goes on for so long after its run is over will not end by itself."""
+
+LOOK_BACK = 12
+"""Past runs that are looked at: as many as it takes to come to the longest delay between two."""
+
+
+def live_runs(instance: dg.DagsterInstance, jobs: Sequence[str]) -> list[dg.DagsterRun]:
+    """The runs of the jobs that live; the record of those that have died is ended first."""
+    records = [record for job in jobs for record in instance.get_run_records(RunsFilter(job_name=job, statuses=LIVE))]
+    dead = [record for record in records if _is_dead(instance, record)]
+    for record in dead:
+        _end_record(instance, record.dagster_run)
+    return [record.dagster_run for record in records if record not in dead]
+
+
+def home_of(run: dg.DagsterRun) -> Path:
+    """The CRYPTOFLOW_HOME of a run; this process's own for one that has not come to name it."""
+    return Path(run.tags.get(HOME_TAG, settings.home()))
+
+
+def _is_dead(instance: dg.DagsterInstance, record: RunRecord) -> bool:
+    run = record.dagster_run
+    if run.status == DagsterRunStatus.QUEUED:
+        return False
+    home, now_s = home_of(run), time.time()
+    if not home.is_dir() and HOME_TAG in run.tags:
+        return now_s - _last_event_s(instance, run.run_id) > SILENT_S
+    if lease.alive(home, run.run_id):
+        return False
+    last_sign_s = max(record.update_timestamp.timestamp(), lease.ended_s(home, run.run_id))
+    return lease.killed(home, run.run_id) or now_s - last_sign_s > START_S
+
+
+def _last_event_s(instance: dg.DagsterInstance, run_id: str) -> float:
+    records = instance.get_records_for_run(run_id, limit=1, ascending=False).records
+    return records[0].timestamp if records else 0.0
+
+
+def _end_record(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """End the record of a run whose process is gone, and free what it has claimed."""
+    said = "The run's process is gone without a word: it was killed, or its machine went down."
+    if run.status == DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(run, said)
+    else:
+        instance.report_run_failed(run, said)
+    instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def draining_run(instance: dg.DagsterInstance, job: str) -> str | None:
+    """The id of a run of the job that is over in the record while its process still works.
+
+    One that has had its time is killed.
+    """
+    for run_id in lease.working_runs(settings.home()):
+        record = instance.get_run_record_by_id(run_id)
+        if record and record.dagster_run.job_name == job and record.dagster_run.is_finished:
+            if time.time() - _ended_s(record) > OVERDUE_S:
+                lease.end_holders(settings.home(), run_id)
+            return run_id
+    return None
+
+
+def _ended_s(record: RunRecord) -> float:
+    return record.end_time or record.update_timestamp.timestamp()
+
+
+def past_runs(instance: dg.DagsterInstance, job: str) -> list[PastRun]:
+    """How the last runs of the job ended, the newest first."""
+    records = instance.get_run_records(RunsFilter(job_name=job, statuses=OVER), limit=LOOK_BACK)
+    return [_past_run(instance, record) for record in records]
+
+
+def _past_run(instance: dg.DagsterInstance, record: RunRecord) -> PastRun:
+    run, ended_s = record.dagster_run, _ended_s(record)
+    return PastRun(
+        run.run_id,
+        started_s=record.start_time or ended_s,
+        ended_s=ended_s,
+        failed=run.status == DagsterRunStatus.FAILURE,
+        terminated_by_hand=run.status == DagsterRunStatus.CANCELED and not _by_signal(instance, run.run_id),
+    )
+
+
+def _by_signal(instance: dg.DagsterInstance, run_id: str) -> bool:
+    entries = instance.all_logs(run_id, of_type=DagsterEventType.RUN_CANCELING)
+    return any(entry.dagster_event and entry.dagster_event.message == BY_SIGNAL for entry in entries)

@@ -1,0 +1,72 @@
+"""The sensors: two keep exactly one run of a job alive once a user turns them on, one ends the record of dead runs."""
+
+import time
+from typing import Any
+
+import dagster as dg
+
+from cryptoflow.defs.jobs import JOBS, aggregate, ingest, kafka_mode
+from cryptoflow.defs.runs import draining_run, live_runs, past_runs
+from cryptoflow.launch import failure
+from cryptoflow.pipeline.relaunch import reason_to_wait
+
+EVERY_S = 10
+"""Between two looks of a sensor, in s: a run that died is back within a minute, the start of its successor included."""
+
+
+def _keep_running(job: dg.JobDefinition, name: str) -> dg.SensorDefinition:
+    @dg.sensor(
+        job=job,
+        name=name,
+        minimum_interval_seconds=EVERY_S,
+        description=f"Keeps exactly one run of {job.name} alive; paused when a user terminates it.",
+    )
+    def keep(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        since_s = context.last_sensor_start_time or 0.0
+        reason = _at_work(context.instance, job.name) or _too_early(context.instance, job.name, since_s)
+        return dg.SkipReason(reason) if reason else dg.RunRequest()
+
+    return keep
+
+
+def _at_work(instance: dg.DagsterInstance, job: str) -> str | None:
+    """Which run does the job's work now."""
+    for run in live_runs(instance, [each.name for each in JOBS]):
+        if run.job_name == job or (run.job_name == kafka_mode.name and _works_here(run)):
+            return f"Run {run.run_id} of {run.job_name} is {run.status.value}."
+    if run_id := draining_run(instance, job):
+        return f"Run {run_id} is over in Dagster's record, but its process still drains."
+    return None
+
+
+def _works_here(run: dg.DagsterRun) -> bool:
+    """Whether a timed run uses the topic and the keyspace of the environment, as the runs that are kept do."""
+    configured: Any = run.run_config.get("resources") or {}
+    return not any(name in configured for name in ("kafka", "cassandra"))
+
+
+def _too_early(instance: dg.DagsterInstance, job: str, since_s: float) -> str | None:
+    """Why the next run is not launched yet, with what ended the last one."""
+    past = past_runs(instance, job)
+    reason = reason_to_wait(past, since_s, time.time())
+    if reason and past[0].failed:
+        return f"{reason} The last one said: {failure(instance, past[0].run_id) or 'nothing'}"
+    return reason
+
+
+@dg.sensor(
+    minimum_interval_seconds=EVERY_S,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Ends the record of runs whose process was killed, so that they hold no slot and no schedule waits.",
+)
+def end_dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Look after all jobs."""
+    alive = live_runs(context.instance, [job.name for job in JOBS])
+    return dg.SkipReason(f"{len(alive)} runs live or wait.")
+
+
+SENSORS = [
+    _keep_running(ingest, "keep_ingest_running"),
+    _keep_running(aggregate, "keep_aggregate_running"),
+    end_dead_runs,
+]
