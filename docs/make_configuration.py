@@ -7,9 +7,16 @@ from typing import Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from cryptoflow.cli.options import MODELS, OLD_NAMES, option_name
-from cryptoflow.settings import Settings, settings_of
+from cryptoflow.settings import HistorySettings, Settings, TimedKafkaSettings, TimedMemorySettings, settings_of
 
 PAGE = Path(__file__).with_name("configuration.md")
+AUTOMATION: dict[type[Settings], str] = {
+    TimedKafkaSettings: "schedule `timed_kafka_mode`",
+    TimedMemorySettings: "schedule `timed_memory_mode`",
+    HistorySettings: "schedule `daily_clean_history`",
+}
+"""What Dagster does by itself: its settings are neither options of a command nor fields of a resource."""
+
 BEGIN, END = "<!-- settings: made by docs/make_configuration.py -->", "<!-- end of settings -->"
 
 
@@ -22,7 +29,8 @@ def page(text: str) -> str:
 
 def tables() -> str:
     """A section with a table for each group of settings."""
-    return "\n".join(_section(model) for model in MODELS)
+    sections = [_section(model) for model in MODELS]
+    return "\n".join([*sections, *(_automation(model, of) for model, of in AUTOMATION.items())])
 
 
 def _section(model: type[Settings]) -> str:
@@ -33,8 +41,17 @@ def _section(model: type[Settings]) -> str:
 
 
 def _line(field: str, info: FieldInfo, env: str) -> str:
-    default = "none" if info.default is None else f"`{str(info.default).replace(',', ', ')}`"
-    return f"| {_option(info, env)} | `{env}` | `{field}` | {default} | {'; '.join(_meaning(info))} |"
+    return f"| {_option(info, env)} | `{env}` | `{field}` | {_default(info)} | {'; '.join(_meaning(info))} |"
+
+
+def _automation(model: type[Settings], of: str) -> str:
+    head = ["| environment | default | meaning |", "|---|---|---|"]
+    lines = (f"| `{env}` | {_default(info)} | {'; '.join(_meaning(info))} |" for _, info, env in settings_of(model))
+    return "\n".join([f"### {of[0].upper()}{of[1:]}\n", *head, *lines, ""])
+
+
+def _default(info: FieldInfo) -> str:
+    return "none" if info.default is None else f"`{str(info.default).replace(',', ', ')}`"
 
 
 def _option(info: FieldInfo, env: str) -> str:

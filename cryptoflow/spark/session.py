@@ -2,9 +2,11 @@
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from pyspark.sql import SparkSession
 from cryptoflow.errors import AggregationError
 from cryptoflow.services import jars
 from cryptoflow.services.java import find_java
+from cryptoflow.services.locks import exclusive, held
 from cryptoflow.services.service import LOOPBACK
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark.archive import java_options
@@ -31,7 +34,6 @@ def session_config(settings: SparkSettings, home: Path, connector: bool = False)
     """Spark's configuration, by its own names; `connector`: with the jars to talk to Kafka."""
     config = {
         "spark.driver.memory": settings.driver_memory,
-        "spark.driver.extraJavaOptions": java_options(home),
         "spark.ui.port": str(settings.ui_port),
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
@@ -76,8 +78,36 @@ def spark_session(settings: SparkSettings, home: Path, connector: bool = False) 
     # py4j logs each exchange at DEBUG, and an ordinary end as an error.
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
     builder = SparkSession.builder.appName("cryptoflow").master(settings.master)
-    for key, value in session_config(settings, home, connector).items():
-        builder = builder.config(key, value)
+    with scratch_folder(home) as scratch:
+        for key, value in (session_config(settings, home, connector) | scratch_config(home, scratch)).items():
+            builder = builder.config(key, value)
+        with _session(builder, settings) as session:
+            yield session
+
+
+def scratch_config(home: Path, scratch: Path) -> dict[str, str]:
+    """Where Spark and its JVM put temporary files, and the JVM's options with that."""
+    return {
+        "spark.local.dir": str(scratch),
+        "spark.driver.extraJavaOptions": f'{java_options(home)} "-Djava.io.tmpdir={scratch}"'.strip(),
+    }
+
+
+@contextmanager
+def scratch_folder(home: Path) -> Iterator[Path]:
+    """A folder for temporary files. A JVM that is killed leaves tens of MB there, which go with the next start."""
+    folders = home / "tmp"
+    folders.mkdir(parents=True, exist_ok=True)
+    for folder in folders.glob("spark-*"):
+        if not held(folder / "lock"):
+            shutil.rmtree(folder, ignore_errors=True)
+    made = tempfile.TemporaryDirectory(prefix="spark-", dir=folders, ignore_cleanup_errors=True)
+    with made as name, exclusive(Path(name) / "lock"):
+        yield Path(name)
+
+
+@contextmanager
+def _session(builder: SparkSession.Builder, settings: SparkSettings) -> Iterator[SparkSession]:
     handler = signal.getsignal(signal.SIGINT)
     try:
         session = builder.getOrCreate()

@@ -14,7 +14,7 @@ from cryptoflow.errors import PrerequisiteError
 from cryptoflow.services.processes import free_port
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark.archive import archive_path
-from cryptoflow.spark.session import JVM_GONE, first_line, session_config, spark_session
+from cryptoflow.spark.session import JVM_GONE, first_line, scratch_config, scratch_folder, session_config, spark_session
 
 START_AND_END = """
 import json, signal, sys
@@ -61,7 +61,6 @@ def test_the_configuration_says_what_the_settings_say(tmp_path: Path) -> None:
     assert config["spark.sql.session.timeZone"] == "UTC"
     assert config["spark.sql.streaming.stateStore.providerClass"].endswith("RocksDBStateStoreProvider")
     assert "spark.jars" not in config
-    assert config["spark.driver.extraJavaOptions"] == ""
 
 
 def test_only_a_local_session_is_bound_to_this_machine(tmp_path: Path) -> None:
@@ -81,7 +80,20 @@ def test_an_archive_that_is_there_is_used(tmp_path: Path) -> None:
     archive = archive_path(tmp_path)
     archive.parent.mkdir()
     archive.touch()
-    assert str(archive) in session_config(SparkSettings(), tmp_path)["spark.driver.extraJavaOptions"]
+    assert str(archive) in scratch_config(tmp_path, tmp_path)["spark.driver.extraJavaOptions"]
+
+
+def test_temporary_files_of_a_killed_jvm_go_with_the_next_start(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path) as first, scratch_folder(tmp_path) as second:
+        assert first.is_dir()
+        assert second.is_dir()
+        left = tmp_path / "tmp" / "spark-left"
+        left.mkdir()
+        (left / "lock").touch()
+        with scratch_folder(tmp_path):
+            assert not left.exists()
+            assert first.is_dir()
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_a_running_session_leaves_ctrl_c_to_python(spark: SparkSession) -> None:
