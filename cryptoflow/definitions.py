@@ -2,9 +2,19 @@
 
 import dagster as dg
 
+from cryptoflow.defs.assets import ASSETS
+from cryptoflow.defs.checks import CHECK_JOBS, CHECK_SCHEDULES, CHECKS
+from cryptoflow.defs.history import HISTORY_JOBS, HISTORY_SCHEDULES
 from cryptoflow.defs.jobs import JOBS
 from cryptoflow.defs.resources import RESOURCES
 from cryptoflow.defs.schedules import SCHEDULES
 from cryptoflow.defs.sensors import SENSORS
 
-defs = dg.Definitions(jobs=JOBS, sensors=SENSORS, schedules=SCHEDULES, resources=RESOURCES)
+defs = dg.Definitions(
+    assets=ASSETS,
+    asset_checks=CHECKS,
+    jobs=[*JOBS, *CHECK_JOBS, *HISTORY_JOBS],
+    sensors=SENSORS,
+    schedules=[*SCHEDULES, *CHECK_SCHEDULES, *HISTORY_SCHEDULES],
+    resources=RESOURCES,
+)

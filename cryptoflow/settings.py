@@ -7,8 +7,9 @@ explicitly wins over the environment, which wins over the default.
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from urllib.parse import urlsplit
+from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -17,6 +18,9 @@ from cryptoflow.errors import ConfigError
 
 DEFAULT_TIMEOUT_S = 150.0
 """How long a timed run streams, in seconds."""
+
+MAX_HISTORY_DAYS = 36500
+"""A hundred years: what ended before the year 1 is no date."""
 
 DEFAULT_SUBSCRIPTIONS = "0~Coinbase~BTC~USD,0~Binance~BTC~USDT,0~Kraken~BTC~USD,0~CoinDeal~BTC~USD,0~Gemini~BTC~USD"
 KEYSPACE_PATTERN = r"^[a-zA-Z]\w{0,47}$"
@@ -41,6 +45,12 @@ def _without_secrets(url: str) -> str:
     return url
 
 
+def _known_zone(name: str) -> str:
+    if name not in available_timezones():
+        raise ValueError("it is no time zone, such as UTC or Europe/Berlin")
+    return name
+
+
 List = Annotated[str, AfterValidator(_listed)]
 """Comma-separated items."""
 
@@ -53,6 +63,8 @@ class Settings(BaseModel):
     """A group of settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    env_prefix: ClassVar[str] = ""
+    """What the environment variables of the group begin with, where two groups have the same settings."""
 
 
 class FeedSettings(Settings):
@@ -152,6 +164,37 @@ class CassandraSettings(Settings):
     )
 
 
+class TimedSettings(Settings):
+    """When a schedule starts its timed runs, and how they stream."""
+
+    cron: str = _setting("CRON", "0 * * * *", "when a run starts: minute, hour, day, month, day of the week")
+    time_zone: Annotated[str, AfterValidator(_known_zone)] = _setting("TIME_ZONE", "UTC", "the time zone of that")
+    timeout_s: Positive = _setting("TIMEOUT", DEFAULT_TIMEOUT_S, "how long a run streams, in s")
+    subscriptions: List | None = _setting(
+        "SUBSCRIPTIONS", None, "comma-separated 0~MARKET~COIN~CURRENCY; none: those of the feed"
+    )
+
+
+class TimedKafkaSettings(TimedSettings):
+    """The schedule of kafka mode."""
+
+    env_prefix = "CRYPTOFLOW_TIMED_KAFKA_"
+
+
+class TimedMemorySettings(TimedSettings):
+    """The schedule of memory mode."""
+
+    env_prefix = "CRYPTOFLOW_TIMED_MEMORY_"
+
+
+class HistorySettings(Settings):
+    """What Dagster's history keeps."""
+
+    days: Annotated[float, Field(ge=0, le=MAX_HISTORY_DAYS, allow_inf_nan=False)] = _setting(
+        "CRYPTOFLOW_HISTORY_DAYS", 30.0, "days after which Dagster's record of a run is deleted; 0: never"
+    )
+
+
 FAULTS = {
     "int_parsing": "it is no whole number",
     "int_parsing_size": "it is too large",
@@ -175,17 +218,17 @@ FAULTS = {
 Model = TypeVar("Model", bound=Settings)
 
 
-def setting_env(info: FieldInfo) -> str:
-    """The environment variable of a field."""
+def setting_env(model: type[Settings], info: FieldInfo) -> str:
+    """The environment variable of a field of `model`."""
     extra = info.json_schema_extra
     assert isinstance(extra, dict)
-    return str(extra["env"])
+    return f"{model.env_prefix}{extra['env']}"
 
 
 def settings_of(model: type[Settings]) -> Iterator[tuple[str, FieldInfo, str]]:
     """(name, field, environment variable) of each setting of `model`."""
     for name, info in model.model_fields.items():
-        yield name, info, setting_env(info)
+        yield name, info, setting_env(model, info)
 
 
 def load(model: type[Model], given: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None) -> Model:
@@ -200,17 +243,21 @@ def load(model: type[Model], given: Mapping[str, Any] | None = None, env: Mappin
     try:
         return model(**values)
     except ValidationError as error:
-        raise ConfigError(_sentence(model, error)) from None
+        raise _refusal(model, error) from None
 
 
-def _sentence(model: type[Settings], error: ValidationError) -> str:
+def _refusal(model: type[Settings], error: ValidationError) -> ConfigError:
     fault = error.errors(include_url=False, include_input=False)[0]
     name = str(fault["loc"][0])
-    info = model.model_fields.get(name)
-    if info is None:
-        return f"{name} is no setting of {model.__name__.removesuffix('Settings').lower()}."
-    said = FAULTS[fault["type"]].format(**fault.get("ctx", {}))
-    return f"{name} ({setting_env(info)}: {info.description}) can't be used: {said}."
+    if name not in model.model_fields:
+        return ConfigError(f"{name} is no setting of {model.__name__.removesuffix('Settings').lower()}.")
+    return unusable(model, name, FAULTS[fault["type"]].format(**fault.get("ctx", {})))
+
+
+def unusable(model: type[Settings], name: str, fault: str) -> ConfigError:
+    """The error of a setting with a value that can't be used."""
+    info = model.model_fields[name]
+    return ConfigError(f"{name} ({setting_env(model, info)}: {info.description}) can't be used: {fault}.")
 
 
 def api_key(env: Mapping[str, str] | None = None) -> str | None:

@@ -5,6 +5,7 @@ import re
 import runpy
 import shlex
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,11 +14,11 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from dagster._core.instance.config import dagster_instance_config
 
 from cryptoflow.cli import app
 from cryptoflow.cli.options import MODELS
-from cryptoflow.defs.automation import SCHEDULES, SENSORS
-from cryptoflow.defs.jobs import JOBS
+from cryptoflow.definitions import defs
 from cryptoflow.services.jars import SETS
 from cryptoflow.settings import settings_of
 from cryptoflow.tables.schema import TABLES, create_table
@@ -31,20 +32,33 @@ COMPOSE = REPOSITORY / "docker" / "compose.yaml"
 OTHER_VARIABLES = {
     "CRYPTOCOMPARE_API_KEY",
     "CRYPTOFLOW_HOME",
-    "CRYPTOFLOW_SCHEDULE_CRON",
-    "CRYPTOFLOW_SCHEDULE_TIMEZONE",
     "CRYPTOFLOW_UI_PORT",
     "DAGSTER_HOME",
     "JAVA_HOME",
 }
 """Those of the code that are no settings."""
 
+STORAGE = REPOSITORY / "docker" / "storage.yaml"
+STORAGE_VARIABLES = set(re.findall(r"{env: (\w+)}", STORAGE.read_text()))
+"""Those that Dagster itself reads, in the containers."""
+
+SETTINGS_PAGE = runpy.run_path(str(REPOSITORY / "docs" / "make_configuration.py"))
+
+# Dagster makes its own definitions with a parameter of its own that is in beta.
+pytestmark = pytest.mark.filterwarnings("ignore:Parameter `owners` of")
+
+every_page = pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if path.name != "CHANGELOG.md"], ids=lambda path: path.name
+)
+"""Without the changelog, which also names what is no more."""
+
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 
 
 @cache
 def variables() -> set[str]:
-    return {env for model in MODELS for _, _, env in settings_of(model)} | OTHER_VARIABLES
+    models = [*MODELS, *SETTINGS_PAGE["AUTOMATION"]]
+    return {env for model in models for _, _, env in settings_of(model)} | OTHER_VARIABLES
 
 
 @cache
@@ -108,10 +122,8 @@ def anchors(document: Path) -> set[str]:
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:
-    made = runpy.run_path(str(REPOSITORY / "docs" / "make_configuration.py"))
-    assert made["PAGE"].read_text() == made["page"](made["PAGE"].read_text()), (
-        "run .venv/bin/python docs/make_configuration.py"
-    )
+    page = SETTINGS_PAGE["PAGE"].read_text()
+    assert page == SETTINGS_PAGE["page"](page), "run .venv/bin/python docs/make_configuration.py"
 
 
 def test_the_page_of_settings_names_every_variable() -> None:
@@ -145,10 +157,10 @@ def test_every_option_by_itself_exists(document: Path) -> None:
     assert alone - known == set()
 
 
-@every_document
+@every_page
 def test_every_variable_exists(document: Path) -> None:
     pattern = r"\b(?:CRYPTOFLOW|CRYPTOCOMPARE|KAFKA|CASSANDRA|SPARK|DAGSTER|JAVA)_[A-Z_]+\b"
-    assert set(re.findall(pattern, document.read_text())) - variables() == set()
+    assert set(re.findall(pattern, document.read_text())) - variables() - STORAGE_VARIABLES == set()
 
 
 @every_document
@@ -159,9 +171,10 @@ def test_every_make_target_exists(document: Path) -> None:
 
 @every_document
 def test_every_dagster_job_sensor_and_schedule_exists(document: Path) -> None:
-    jobs, sensors = {each.name for each in JOBS}, {each.name for each in SENSORS}
-    known = jobs | sensors | {each.name for each in SCHEDULES}
-    pattern = r"`((?:keep|timed)_\w+|\w+_mode)`|sensor start (\w+)|-j (\w+)"
+    repository = defs.get_repository_def()
+    everything: list[Any] = [*repository.get_all_jobs(), *repository.sensor_defs, *repository.schedule_defs]
+    known = {each.name for each in everything}
+    pattern = r"`((?:keep|timed|daily|clean)_\w+|\w+_mode)`|(?:sensor|schedule) start (\w+)|-j (\w+)"
     named = {name for found in re.findall(pattern, document.read_text()) for name in found if name}
     assert named <= known
 
@@ -215,8 +228,43 @@ def test_the_containers_have_the_versions_of_the_jars() -> None:
 def test_the_containers_get_only_variables_that_exist() -> None:
     services = yaml.safe_load(COMPOSE.read_text())["services"]
     ours = [services[name] for name in ("pipeline", "webserver", "daemon")]
-    assert set().union(*(each["environment"] for each in ours)) <= variables()
+    assert set().union(*(each["environment"] for each in ours)) <= variables() | STORAGE_VARIABLES
     assert len({frozenset(each["environment"].items()) for each in ours}) == 1
+
+
+def test_the_containers_schedules_and_history_can_be_set_from_outside() -> None:
+    given = yaml.safe_load(COMPOSE.read_text())["services"]["daemon"]["environment"]
+    wanted = {env for model in SETTINGS_PAGE["AUTOMATION"] for _, _, env in settings_of(model)}
+    assert {env: given.get(env) for env in wanted} == {env: f"${{{env}:-}}" for env in wanted}
+
+
+def test_the_containers_database_is_the_one_that_dagster_is_told(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_text((REPOSITORY / "dagster.yaml").read_text() + STORAGE.read_text())
+    config, _ = dagster_instance_config(str(tmp_path))
+    [(kind, told)] = config["storage"].items()
+    assert (kind, told["postgres_db"].pop("scheme")) == ("postgres", "postgresql+psycopg2")
+    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    given = services["pipeline"]["environment"]
+    values = {name: given[value["env"]] for name, value in told["postgres_db"].items()}
+    database = services["postgres"]["environment"]
+    assert values == {
+        "hostname": "postgres",
+        "db_name": database["POSTGRES_DB"],
+        "username": database["POSTGRES_USER"],
+        "password": database["POSTGRES_PASSWORD"],
+    }
+
+
+def test_the_driver_of_the_database_fits_the_locked_dagster() -> None:
+    ours, extra = (
+        dict(re.findall(r"^([\w.-]+)==([\w.]+)", path.read_text(), re.MULTILINE))
+        for path in (REPOSITORY / "requirements.lock", COMPOSE.parent / "requirements-postgres.lock")
+    )
+    assert extra.keys() - ours.keys() == extra.keys() == {"dagster-postgres", "psycopg2-binary"}
+    # Dagster numbers its libraries apart, with the same last part.
+    assert extra["dagster-postgres"].split(".")[2] == ours["dagster"].split(".")[2]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"]["postgres"] == ["dagster-postgres>=0.29,<0.30"]
 
 
 def test_everything_the_image_copies_is_there() -> None:

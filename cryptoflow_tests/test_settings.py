@@ -14,14 +14,26 @@ from cryptoflow.errors import ConfigError
 from cryptoflow.settings import (
     CassandraSettings,
     FeedSettings,
+    HistorySettings,
     KafkaSettings,
     Settings,
     SparkSettings,
+    TimedKafkaSettings,
+    TimedMemorySettings,
     load,
     settings_of,
+    unusable,
 )
 
-MODELS = (FeedSettings, KafkaSettings, SparkSettings, CassandraSettings)
+MODELS = (
+    FeedSettings,
+    KafkaSettings,
+    SparkSettings,
+    CassandraSettings,
+    TimedKafkaSettings,
+    TimedMemorySettings,
+    HistorySettings,
+)
 
 SECRET = "s3cret-that-nobody-may-see"
 
@@ -36,6 +48,15 @@ PROMISED = {
     "CASSANDRA_PORT": 9042,
     "CASSANDRA_KEYSPACE": "cryptocompare",
     "SPARK_MASTER": "local[*]",
+    "CRYPTOFLOW_TIMED_KAFKA_CRON": "0 * * * *",
+    "CRYPTOFLOW_TIMED_KAFKA_TIME_ZONE": "UTC",
+    "CRYPTOFLOW_TIMED_KAFKA_TIMEOUT": 150,
+    "CRYPTOFLOW_TIMED_KAFKA_SUBSCRIPTIONS": None,
+    "CRYPTOFLOW_TIMED_MEMORY_CRON": "0 * * * *",
+    "CRYPTOFLOW_TIMED_MEMORY_TIME_ZONE": "UTC",
+    "CRYPTOFLOW_TIMED_MEMORY_TIMEOUT": 150,
+    "CRYPTOFLOW_TIMED_MEMORY_SUBSCRIPTIONS": None,
+    "CRYPTOFLOW_HISTORY_DAYS": 30,
 }
 """Environment variables and defaults that users rely on."""
 
@@ -65,6 +86,13 @@ BAD = [
     (SparkSettings, "driver_memory", "lots", "it must match ^[1-9][0-9]*[mgMG]$"),
     (CassandraSettings, "keyspace", "1st", r"it must match ^[a-zA-Z]\w{0,47}$"),
     (CassandraSettings, "ttl_s", "-1", "it must be at least 0"),
+    (TimedKafkaSettings, "time_zone", "Berlin", "it is no time zone, such as UTC or Europe/Berlin"),
+    (TimedKafkaSettings, "timeout_s", "0", "it must be more than 0"),
+    (TimedMemorySettings, "time_zone", "/etc/localtime", "it is no time zone, such as UTC or Europe/Berlin"),
+    (TimedMemorySettings, "subscriptions", ",", "it is empty"),
+    (HistorySettings, "days", "-1", "it must be at least 0"),
+    (HistorySettings, "days", "1e9", "it must be at most 36500"),
+    (HistorySettings, "days", "nan", "it is not finite"),
 ]
 
 
@@ -145,6 +173,17 @@ def test_whatever_is_given_is_taken_or_told_in_our_words(
     said = refusal(model, {name: value})
     assert said is None or said.startswith(f"{name} ({env}: ")
     assert not re.search(r"[Ii]nput|[Vv]alue error|String", said or "")
+
+
+def test_a_fault_that_somebody_else_finds_is_told_alike() -> None:
+    said = str(unusable(TimedMemorySettings, "cron", "it is none"))
+    assert said.startswith("cron (CRYPTOFLOW_TIMED_MEMORY_CRON: when ")
+    assert said.endswith("can't be used: it is none.")
+
+
+def test_two_groups_of_the_same_settings_have_each_their_own_variables() -> None:
+    env = {"CRYPTOFLOW_TIMED_KAFKA_TIMEOUT": "10", "CRYPTOFLOW_TIMED_MEMORY_TIMEOUT": "20"}
+    assert [load(model, {}, env).timeout_s for model in (TimedKafkaSettings, TimedMemorySettings)] == [10, 20]
 
 
 def test_what_is_no_setting_is_told() -> None:

@@ -1,30 +1,52 @@
 """The schedules of timed runs. They are off until a user turns them on."""
 
-import os
+from typing import Any
 
 import dagster as dg
+from dagster import RunsFilter
 
 from cryptoflow.defs.jobs import kafka_mode, memory_mode
 from cryptoflow.defs.runs import live_runs
+from cryptoflow.defs.streaming import GRACE_S, MAX_RUNTIME_TAG
+from cryptoflow.settings import TimedKafkaSettings, TimedMemorySettings, TimedSettings, load, unusable
 
-CRON = os.environ.get("CRYPTOFLOW_SCHEDULE_CRON", "0 * * * *")
-TIME_ZONE = os.environ.get("CRYPTOFLOW_SCHEDULE_TIMEZONE", "UTC")
 
+def _timed(job: dg.JobDefinition, model: type[TimedSettings]) -> dg.ScheduleDefinition:
+    """The schedule of a job. When it ticks is read here; how a run streams, at each tick.
 
-def _timed(job: dg.JobDefinition, name: str) -> dg.ScheduleDefinition:
-    @dg.schedule(
+    Raises:
+        ConfigError: the schedule or its time zone can't be used.
+    """
+
+    def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if runs := live_runs(context.instance, [job.name]):
+            return dg.SkipReason(_still_on(context.instance, runs[0]))
+        return _request(job, load(model))
+
+    settings = load(model)
+    schedule = dg.schedule(
         job=job,
-        name=name,
-        cron_schedule=CRON,
-        execution_timezone=TIME_ZONE,
+        name=f"timed_{job.name}",
+        cron_schedule=settings.cron,
+        execution_timezone=settings.time_zone,
         description=f"Timed runs of {job.name}.",
     )
-    def timed(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        if runs := live_runs(context.instance, [job.name]):
-            return dg.SkipReason(f"The last run, {runs[0].run_id}, is still on.")
-        return dg.RunRequest()
-
-    return timed
+    try:
+        return schedule(tick)
+    except dg.DagsterInvalidDefinitionError as error:  # Dagster alone knows which ones it takes
+        raise unusable(model, "cron", "it is no cron schedule of five fields, such as 30 9 * * MON-FRI") from error
 
 
-SCHEDULES = [_timed(kafka_mode, "timed_kafka_mode"), _timed(memory_mode, "timed_memory_mode")]
+def _still_on(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    [record] = instance.get_run_records(RunsFilter(run_ids=[run.run_id]))
+    return f"The last run, {run.run_id}, is still on, since {record.create_timestamp:%Y-%m-%d %H:%M:%S} UTC."
+
+
+def _request(job: dg.JobDefinition, settings: TimedSettings) -> dg.RunRequest:
+    config: dict[str, Any] = {"ops": {node.name: {"config": {"timeout_s": settings.timeout_s}} for node in job.nodes}}
+    if settings.subscriptions:
+        config["resources"] = {"feed": {"config": {"subscriptions": settings.subscriptions}}}
+    return dg.RunRequest(run_config=config, tags={MAX_RUNTIME_TAG: str(int(settings.timeout_s + GRACE_S))})
+
+
+SCHEDULES = [_timed(kafka_mode, TimedKafkaSettings), _timed(memory_mode, TimedMemorySettings)]

@@ -4,7 +4,6 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cassandra.cluster import Session
 from pyspark.sql import SparkSession
 
 from cryptoflow.kafka_io.offsets import end_offsets
@@ -18,7 +17,8 @@ from cryptoflow.spark.checkpoint import batch_range
 from cryptoflow.spark.kafka_source import Place, kafka_stream, locate, unreadable
 from cryptoflow.spark.session import spark_session
 from cryptoflow.spark.stream import Batch, CandleStream
-from cryptoflow.tables.connection import connect, ensure_schema, keyspace_name
+from cryptoflow.tables.connection import connect, ensure_schema
+from cryptoflow.tables.reader import tables_id
 from cryptoflow.tables.schema import BatchRecord
 from cryptoflow.tables.writer import CandleWriter
 
@@ -74,15 +74,6 @@ class Aggregation:
             return dict(self._figures)
 
 
-def _tables_id(session: Session, cassandra: CassandraSettings) -> str:
-    """Changes when the tables are dropped and made anew: what they held is then read from Kafka again."""
-    rows = session.execute(
-        "SELECT id FROM system_schema.tables WHERE keyspace_name = %s AND table_name = 'candles'",
-        (keyspace_name(cassandra),),
-    )
-    return str(rows.one().id)
-
-
 def aggregate(
     kafka: KafkaSettings, cassandra: CassandraSettings, settings: SparkSettings, home: Path, control: Control
 ) -> Figures:
@@ -98,7 +89,7 @@ def aggregate(
     jars.install(home, ["spark"])
     with connect(cassandra) as session:
         ensure_schema(session, cassandra)
-        place = locate(home, kafka, settings, _tables_id(session, cassandra))
+        place = locate(home, kafka, settings, tables_id(session))
         with (
             control.alone(place.checkpoint.parent / "lock", f"aggregates {kafka.topic} into {cassandra.keyspace}"),
             TradeProducer(kafka, source="aggregate") as dead_letters,

@@ -47,6 +47,11 @@ def fingerprint(*parts: object) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
+def source_name(topic: str, topic_id: str, tables_id: str) -> str:
+    """The folder of all queries between a topic and the tables; the first part of their ids."""
+    return f"{topic}-{fingerprint(topic_id, tables_id)}"
+
+
 def _numbered(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit())
 

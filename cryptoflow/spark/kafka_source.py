@@ -20,6 +20,7 @@ from cryptoflow.spark.checkpoint import (
     fingerprint,
     predecessor,
     read_start,
+    source_name,
     start_after,
     start_at,
     write_start,
@@ -41,7 +42,7 @@ class Place(msgspec.Struct, frozen=True):
 
 def locate(home: Path, kafka: KafkaSettings, settings: SparkSettings, tables_id: str) -> Place:
     """The checkpoint of this query over this topic into these tables; a new one if the query or either of them is."""
-    source = fingerprint(topic_id(kafka), tables_id)
+    source = source_name(kafka.topic, topic_id(kafka), tables_id)
     changed = fingerprint(
         pyspark.__version__,
         query.definition(),
@@ -49,7 +50,7 @@ def locate(home: Path, kafka: KafkaSettings, settings: SparkSettings, tables_id:
         settings.window_s,
         settings.shuffle_partitions,
     )
-    checkpoint = (home / "checkpoints" / f"{kafka.topic}-{source}" / changed).absolute()
+    checkpoint = (home / "checkpoints" / source / changed).absolute()
     if (checkpoint / START_FILE).exists():
         return Place(checkpoint, read_start(checkpoint))
     return Place(checkpoint, write_start(checkpoint, _first_start(checkpoint, kafka, settings.window_s)))

@@ -1,8 +1,9 @@
 """Reads candles, and what the aggregation counted, from the tables."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import groupby, islice
+from itertools import groupby, islice, takewhile
 from typing import Any, NamedTuple
 
 from cassandra import InvalidRequest
@@ -10,13 +11,19 @@ from cassandra.cluster import Session
 
 from cryptoflow.candles import CandleRow
 from cryptoflow.errors import CassandraError
-from cryptoflow.tables.schema import CANDLES
+from cryptoflow.tables.schema import BATCHES, CANDLES, BatchRecord
 from cryptoflow.windowing import utc_midnight
 
 DAYS_BACK = 7
 """How many dates `latest` tries one by one before it asks the table which dates there are."""
 
 COUNTERS = ("input_rows", "late", "duplicates", "unreadable", "rows_written")
+
+Pair = tuple[str, str, str]
+"""(market, from coin, to currency)."""
+
+PairSide = tuple[str, str, str, str]
+"""(market, from coin, to currency, BUY or SELL)."""
 
 
 class Series(NamedTuple):
@@ -118,6 +125,84 @@ def totals(session: Session, query_id: str | None = None) -> Totals:
         [row] = _select(session, f"{cql} WHERE query_id = ?", [query_id])
     *counts, watermark, finished_at = row
     return Totals._make([*counts, watermark and _utc(watermark), finished_at and _utc(finished_at)])
+
+
+def tables_id(session: Session) -> str:
+    """The id of the tables in the session's keyspace; it changes when they are dropped and made anew.
+
+    Raises:
+        CassandraError: there are no such tables yet, or the cluster refuses to read.
+    """
+    cql = "SELECT id FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?"
+    for row in _select(session, cql, [session.keyspace or "", CANDLES.name]):
+        return str(row.id)
+    raise CassandraError(_no_tables(session.keyspace))
+
+
+def batch_of(session: Session, query_id: str, batch_id: int) -> BatchRecord | None:
+    """The record of the query's batch; None where it is not there any more; errors as `totals`."""
+    rows = _select(session, f"{_BATCHES} WHERE query_id = ? AND batch_id = ?", [query_id, batch_id])
+    return next((_batch(row) for row in rows), None)
+
+
+def query_ids(session: Session) -> list[str]:
+    """The queries that have a batch on record; errors as `totals`."""
+    return sorted(row.query_id for row in _select(session, "SELECT DISTINCT query_id FROM batches"))
+
+
+def batches_since(session: Session, query_id: str, since: datetime) -> Iterator[BatchRecord]:
+    """The query's batches that finished at `since` (aware) or later, the newest first; errors as `totals`."""
+    records = map(_batch, _select(session, f"{_BATCHES} WHERE query_id = ?", [query_id]))
+    return takewhile(lambda batch: batch.finished_at is None or batch.finished_at >= since, records)
+
+
+def candle_trades(session: Session, window_s: int, start: datetime, end: datetime) -> dict[tuple[Pair, datetime], int]:
+    """The trades of each candle whose window begins from `start` on and before `end`, by pair and window start.
+
+    Args:
+        start: aware, the start of a window; of two dates at most, as is `end`.
+
+    Raises:
+        CassandraError: there is no such table yet, or the cluster refuses to read.
+    """
+    where = " AND ".join(f"{name} = ?" for name in CANDLES.partition)
+    cql = f"SELECT window_start, trades FROM candles WHERE {where} AND window_start >= ? AND window_start < ?"
+    return {
+        (series[:3], _utc(row.window_start)): row.trades
+        for series, dates in known_series(session).items()
+        if series.window_s == window_s
+        for date in _dates_of(window_s, start, end).intersection(dates)
+        for row in _select(session, cql, [*series, date, start, end])
+    }
+
+
+def side_trades(session: Session, window_s: int, start: datetime, end: datetime) -> dict[PairSide, int]:
+    """The trades in `trademsgs1minutewindow` by pair and direction, of the windows as in `candle_trades`."""
+    cql = (
+        "SELECT market, fromcoin, tocurrency, direction, counttxns, window_start, window_end"
+        " FROM trademsgs1minutewindow WHERE date = ? AND window_end > ? AND window_end <= ?"
+    )
+    found: Counter[PairSide] = Counter()
+    for date in _dates_of(window_s, start, end):
+        for row in _select(session, cql, [date, start, end]):
+            if row.window_end - row.window_start == timedelta(seconds=window_s):
+                found[row.market, row.fromcoin, row.tocurrency, row.direction] += row.counttxns
+    return dict(found)
+
+
+def _dates_of(window_s: int, start: datetime, end: datetime) -> set[datetime]:
+    """The dates of the windows from `start` to `end`: a window's is that of its end."""
+    return {utc_midnight(start + timedelta(seconds=window_s)), utc_midnight(end)}
+
+
+_BATCHES = f"SELECT {', '.join(BATCHES.columns)} FROM batches"
+
+
+def _batch(row: Sequence[Any]) -> BatchRecord:
+    batch = BatchRecord(*row)
+    return batch._replace(
+        watermark=batch.watermark and _utc(batch.watermark), finished_at=batch.finished_at and _utc(batch.finished_at)
+    )
 
 
 def _newest(session: Session, series: Series, dates: Iterable[datetime], last_n: int) -> list[CandleRow]:

@@ -3,11 +3,11 @@
 import time
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
 
 from cryptoflow.errors import KafkaError, KafkaUnreachableError
 from cryptoflow.kafka_io.connection import admin_client, client_config
-from cryptoflow.kafka_io.records import first_times_ms, topic_id
+from cryptoflow.kafka_io.records import first_times_ms, records_between, times_ms, topic_id
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.services.processes import free_port
 from cryptoflow.settings import KafkaSettings
@@ -78,14 +78,44 @@ def test_an_empty_partition_has_none(made: KafkaSettings) -> None:
 
 
 def test_records_that_were_deleted_do_not_count(made: KafkaSettings) -> None:
-    from kafka import TopicPartition
-
     now_ms = int(time.time() * 1000)
     send(made, 0, [now_ms - 9000, now_ms - 8000, now_ms - 7000])
     send(made, 1, [now_ms])
     with admin_client(made, "to delete records") as admin:
         admin.delete_records({TopicPartition(made.topic, 0): 2, TopicPartition(made.topic, 1): 1})
     assert first_times_ms(made, made.topic, ALL) == {0: now_ms - 7000}
+
+
+def test_a_time_is_that_of_the_first_record_from_an_offset_on(made: KafkaSettings) -> None:
+    now_ms = int(time.time() * 1000)
+    send(made, 0, [now_ms - 9000, now_ms - 8000, now_ms - 7000])
+    send(made, 1, [now_ms])
+    assert times_ms(made, made.topic, {0: 1, 1: 0, 2: 0}) == {0: now_ms - 8000, 1: now_ms}
+    assert times_ms(made, made.topic, {0: 3, 1: 99}) == {}
+    with admin_client(made, "to delete records") as admin:
+        admin.delete_records({TopicPartition(made.topic, 0): 2})
+    assert times_ms(made, made.topic, {0: 1}) == {0: now_ms - 7000}
+
+
+def test_the_records_between_offsets_come_in_the_order_of_their_partitions(made: KafkaSettings) -> None:
+    first_ms = int(time.time() * 1000) - 100_000
+    send(made, 0, [first_ms + number for number in range(10)])
+    send(made, 2, [first_ms + 100 + number for number in range(5)])
+
+    def found(begin: dict[int, int], end: dict[int, int]) -> list[tuple[int, int, int]]:
+        read = records_between(made, made.topic, begin, end)
+        return [(record.partition, record.offset, record.timestamp - first_ms) for record in read]
+
+    assert found({0: 7, 2: 3}, {0: 9, 1: 0, 2: 5}) == [(0, 7, 7), (0, 8, 8), (2, 3, 103), (2, 4, 104)]
+    assert found({}, {2: 1}) == [(2, 0, 100)]
+    assert found({0: 10}, {0: 10}) == found({0: 9}, {0: 3}) == []
+
+
+def test_records_that_were_deleted_are_left_out(made: KafkaSettings) -> None:
+    send(made, 0, [int(time.time() * 1000)] * 5)
+    with admin_client(made, "to delete records") as admin:
+        admin.delete_records({TopicPartition(made.topic, 0): 3})
+    assert [record.offset for record in records_between(made, made.topic, {0: 0}, {0: 5})] == [3, 4]
 
 
 def test_a_topic_that_does_not_exist_is_told(settings: KafkaSettings) -> None:
@@ -99,3 +129,5 @@ def test_no_broker_is_told(nowhere: KafkaSettings) -> None:
     with pytest.raises(KafkaUnreachableError, match="does not answer"):
         first_times_ms(nowhere, "t", [0])
     assert first_times_ms(nowhere, "t", []) == {}
+    with pytest.raises(KafkaUnreachableError, match="does not answer"):
+        list(records_between(nowhere, "t", {}, {0: 1}))

@@ -8,7 +8,20 @@ from cassandra.cluster import Session
 from cryptoflow.candles import Candle, Side, candle_row
 from cryptoflow.errors import CassandraError
 from cryptoflow.settings import CassandraSettings
-from cryptoflow.tables.reader import Totals, dates_back, latest, latest_of_all, totals
+from cryptoflow.tables.connection import ensure_schema
+from cryptoflow.tables.reader import (
+    Totals,
+    batch_of,
+    batches_since,
+    candle_trades,
+    dates_back,
+    latest,
+    latest_of_all,
+    query_ids,
+    side_trades,
+    tables_id,
+    totals,
+)
 from cryptoflow.tables.schema import BatchRecord
 from cryptoflow.tables.writer import CandleWriter
 
@@ -109,8 +122,58 @@ def test_no_batch_no_totals(session: Session) -> None:
     assert totals(session, "none") == Totals(0, 0, 0, 0, 0, 0, None, None)
 
 
+def test_the_candles_of_a_span_are_counted_by_pair_and_window_across_midnight(
+    session: Session, writer: CandleWriter
+) -> None:
+    #   ----|-- span --|----    each bar a midnight's minute, the span five windows before it and five after
+    start, end = MIDNIGHT - 5 * MINUTE, MIDNIGHT + 5 * MINUTE
+    stored(writer, *(a_candle(MIDNIGHT + number * MINUTE, series) for number in range(-7, 7) for series in (BTC, ETH)))
+    stored(writer, a_candle(MIDNIGHT, window_s=300))
+    inside = {(series, MIDNIGHT + number * MINUTE): 9 for number in range(-5, 5) for series in (BTC, ETH)}
+    assert candle_trades(session, 60, start, end) == inside
+    assert side_trades(session, 60, start, end) == {(*BTC, "BUY"): 40, (*ETH, "BUY"): 40}
+    assert candle_trades(session, 300, MIDNIGHT, end) == {(BTC, MIDNIGHT): 9}
+    assert side_trades(session, 300, MIDNIGHT, end) == {(*BTC, "BUY"): 4}
+
+
+def test_of_a_span_without_candles_nothing_is_counted(session: Session) -> None:
+    assert candle_trades(session, 60, MIDNIGHT, MIDNIGHT + 5 * MINUTE) == {}
+    assert side_trades(session, 60, MIDNIGHT, MIDNIGHT + 5 * MINUTE) == {}
+
+
+def test_the_batches_of_a_query_come_back_as_they_were_written(session: Session, settings: CassandraSettings) -> None:
+    done = []
+    for number in range(4):
+        writer = CandleWriter(session, settings, now=lambda number=number: MIDNIGHT + number * MINUTE)  # type: ignore[misc]
+        done.append(writer.write([], BatchRecord("one", number, input_rows=number, late=1, watermark=MIDNIGHT)))
+    writer.write([], BatchRecord("two", 7))
+    assert query_ids(session) == ["one", "two"]
+    assert batch_of(session, "one", 2) == done[2]
+    assert batch_of(session, "one", 9) is None
+    assert batch_of(session, "three", 0) is None
+    assert list(batches_since(session, "one", MIDNIGHT)) == done[::-1]
+    assert list(batches_since(session, "one", MIDNIGHT + 2 * MINUTE)) == [done[3], done[2]]
+    assert list(batches_since(session, "one", MIDNIGHT + DAY)) == []
+    [other] = batches_since(session, "two", MIDNIGHT)
+    assert other.watermark is None
+
+
+def test_tables_that_are_made_anew_have_another_id(session: Session, settings: CassandraSettings) -> None:
+    before = tables_id(session)
+    assert tables_id(session) == before
+    session.execute("DROP TABLE candles")
+    with pytest.raises(CassandraError, match="cryptoflow run --mode kafka"):
+        tables_id(session)
+    ensure_schema(session, settings)
+    assert tables_id(session) != before
+
+
 def test_without_tables_the_way_to_some_is_told(bare_session: Session) -> None:
     with pytest.raises(CassandraError, match="cryptoflow run --mode kafka"):
         latest_of_all(bare_session, 60)
     with pytest.raises(CassandraError, match="cryptoflow run --mode kafka"):
         totals(bare_session)
+    with pytest.raises(CassandraError, match="cryptoflow run --mode kafka"):
+        tables_id(bare_session)
+    with pytest.raises(CassandraError, match="cryptoflow run --mode kafka"):
+        query_ids(bare_session)

@@ -1,0 +1,85 @@
+"""Dagster's own history: what a run left is deleted after a while. By itself Dagster keeps every run for ever."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+from dagster import DagsterRunStatus, RunsFilter
+from dagster._core.storage.event_log import SqliteEventLogStorage
+
+from cryptoflow import settings
+from cryptoflow.pipeline.lease import working_runs
+from cryptoflow.pipeline.status import forget_status
+from cryptoflow.settings import HistorySettings
+
+PAGE = 100
+"""Runs that are looked up at once, however many there are."""
+
+OVER = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
+"""Statuses of a run that has ended."""
+
+
+@dg.op(description="Deletes all that the runs left which ended longer ago than CRYPTOFLOW_HISTORY_DAYS.")
+def delete_old_runs(context: dg.OpExecutionContext) -> None:
+    """Delete them, and say how many they were."""
+    from cryptoflow.definitions import defs  # it imports this module
+
+    days = settings.load(HistorySettings).days
+    deleted = 0
+    if days:
+        before = datetime.now(UTC) - timedelta(days=days)
+        for job in defs.get_repository_def().get_all_jobs():
+            for run_id in _old_runs(context.instance, job.name, before):
+                _delete(context.instance, run_id)
+                deleted += 1
+    context.log.info(f"{deleted} runs deleted that ended over {days:g} days ago." if days else "All runs are kept.")
+    context.add_output_metadata({"deleted_runs": deleted, "days": days})
+
+
+def _old_runs(instance: dg.DagsterInstance, job: str, before: datetime) -> Iterator[str]:
+    """The runs of the job that ended before a time. Each must be gone when the next one is asked for."""
+    # One that is over in the record may still drain.
+    kept = _last_of_assets(instance) | set(working_runs(settings.home()))
+    over = RunsFilter(job_name=job, statuses=OVER, updated_before=before)
+    while found := [run_id for run_id in instance.get_run_ids(over, limit=PAGE + len(kept)) if run_id not in kept]:
+        yield from found
+
+
+def _last_of_assets(instance: dg.DagsterInstance) -> set[str]:
+    """The runs with the newest event of an asset: without it Dagster would show the asset as never seen."""
+    fetches = (instance.fetch_materializations, instance.fetch_observations)
+    found = (fetch(key, limit=1).records for key in instance.all_asset_keys() for fetch in fetches)
+    return {record.run_id for records in found for record in records}
+
+
+def _delete(instance: dg.DagsterInstance, run_id: str) -> None:
+    instance.compute_log_manager.delete_logs(prefix=[run_id])
+    forget_status(settings.home(), run_id)
+    instance.delete_run(run_id)
+    storage = instance.event_log_storage
+    if isinstance(storage, SqliteEventLogStorage):
+        # Dagster empties the run's own database, and leaves the file.
+        database = Path(storage.path_for_shard(run_id))
+        for file in database.parent.glob(f"{database.name}*"):
+            file.unlink(missing_ok=True)
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def clean_history() -> None:
+    """Deletes old runs, with their events and logs."""
+    delete_old_runs()
+
+
+daily_clean_history = dg.ScheduleDefinition(
+    name="daily_clean_history",
+    job=clean_history,
+    cron_schedule="30 4 * * *",
+    execution_timezone="UTC",
+    # On from the start: without it the history of kept-alive runs fills the disk.
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Deletes old runs each night.",
+)
+
+HISTORY_JOBS = [clean_history]
+HISTORY_SCHEDULES = [daily_clean_history]

@@ -1,0 +1,315 @@
+"""What is wrong with the data: the counting behind the checks, from what Kafka and the tables hold.
+
+Only finished windows are compared, and only with trades up to the offsets that the aggregation has committed. The
+comparison is thus exact however far the aggregation is behind: a trade of a finished window that comes later is late.
+"""
+
+import math
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from cassandra.cluster import Session
+
+from cryptoflow.errors import PrerequisiteError, UnreadableFrameError
+from cryptoflow.kafka_io.offsets import beginning_offsets, end_offsets, offsets_for_times
+from cryptoflow.kafka_io.records import first_times_ms, records_between, times_ms, topic_id
+from cryptoflow.settings import KafkaSettings
+from cryptoflow.spark.checkpoint import START_FILE, Offsets, Progress, progress, source_name
+from cryptoflow.tables.reader import (
+    Pair,
+    batch_of,
+    batches_since,
+    candle_trades,
+    query_ids,
+    side_trades,
+    tables_id,
+)
+from cryptoflow.tables.schema import BatchRecord
+from cryptoflow.trades import BUY, MAX_AHEAD_S, NS_PER_S, SELL, TRADE_TYPE, Trade, read_trade
+from cryptoflow.windowing import utc_time
+
+HOUR_S = 3600
+SIDES = {BUY: "BUY", SELL: "SELL"}
+SIDE_BITS = BUY | SELL
+
+Key = tuple[str, ...]
+"""What is counted apart: (market, from coin, to currency), and the direction where there is one."""
+
+
+class Span(NamedTuple):
+    """From `start` on and before `end`; aware UTC, both the starts of windows."""
+
+    start: datetime
+    end: datetime
+
+
+class Committed(NamedTuple):
+    """How far the aggregation of a topic into the tables has come."""
+
+    queries: tuple[str, ...]
+    """The ids of its queries, in the table `batches`."""
+    offsets: Offsets
+    """What comes before them is in a committed batch."""
+    watermark: datetime | None
+    """Windows that end by then are finished; None: there are none."""
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """Trades in the topic against trades in a table, by key."""
+
+    topic: Mapping[Key, int]
+    """Distinct trades."""
+    table: Mapping[Key, int]
+    late: int
+    """Trades that were dropped as late since the span began, of whatever window: so many may be missing at most."""
+
+    def differences(self) -> dict[Key, int]:
+        """Trades that the table lacks (or, negative, has too many of), by key; only what differs."""
+        keys = sorted({*self.topic, *self.table})
+        found = {key: self.topic.get(key, 0) - self.table.get(key, 0) for key in keys}
+        return {key: difference for key, difference in found.items() if difference}
+
+    @property
+    def unexplained(self) -> int:
+        """Trades that the table has too many of, and those that it lacks beyond the late ones."""
+        differences = self.differences().values()
+        missing = sum(difference for difference in differences if difference > 0)
+        excess = -sum(difference for difference in differences if difference < 0)
+        return excess + max(0, missing - self.late)
+
+
+class FinishedHour(NamedTuple):
+    """The newest finished hour, in Kafka and in the tables."""
+
+    span: Span
+    candles: Comparison
+    sides: Comparison
+    cut: bool
+    """Whether Kafka has deleted trades that may belong to it."""
+
+
+class Backlog(NamedTuple):
+    """Trades that are in Kafka and in no committed batch."""
+
+    trades: int
+    oldest_s: float | None
+    """How long ago Kafka received the oldest of them; None: there is none."""
+    deleted: int
+    """Trades that Kafka has deleted before they were aggregated."""
+
+
+class DeadLetters(NamedTuple):
+    """Frames that could not be read, and how many there were."""
+
+    frames: int
+    found_in_feed: int
+    found_in_topic: int
+
+    @property
+    def share(self) -> float:
+        """The unreadable part of the frames, from 0 to 1."""
+        return (self.found_in_feed + self.found_in_topic) / self.frames if self.frames else 0.0
+
+
+class TradeCount:
+    """Counts the distinct trades of each pair and direction; a trade takes eight bytes.
+
+    They are told apart by 62 bits of a hash of their id: that two of a million are taken for one has odds of one to
+    nine million.
+    """
+
+    def __init__(self) -> None:
+        self._seen: defaultdict[Pair, array[int]] = defaultdict(lambda: array("q"))
+
+    def add(self, trade: Trade) -> None:
+        """Count the trade, unless it has been."""
+        self._seen[trade.pair].append(hash(trade.id) & ~SIDE_BITS | int(trade.flags) & SIDE_BITS)
+
+    def by_pair(self) -> dict[Key, int]:
+        """Distinct trades by pair."""
+        return {pair: sum(self._sides(pair).values()) for pair in self._seen}
+
+    def by_side(self) -> dict[Key, int]:
+        """Distinct trades by pair and direction; those of unknown side are left out."""
+        return {
+            (*pair, SIDES[side]): count
+            for pair in self._seen
+            for side, count in self._sides(pair).items()
+            if side in SIDES
+        }
+
+    def _sides(self, pair: Pair) -> dict[int, int]:
+        """Distinct trades by the bits of the side; of a trade that came again the first counts."""
+        seen = np.frombuffer(self._seen[pair], dtype=np.int64)
+        _, first = np.unique(seen & ~SIDE_BITS, return_index=True)
+        sides, counts = np.unique(seen[first] & SIDE_BITS, return_counts=True)
+        return dict(zip(sides.tolist(), counts.tolist(), strict=True))
+
+
+def source_of(kafka: KafkaSettings, session: Session) -> str:
+    """The name of the topic and the tables together: the first part of the ids of the queries between them."""
+    return source_name(kafka.topic, topic_id(kafka), tables_id(session))
+
+
+def committed(kafka: KafkaSettings, session: Session, home: Path) -> Committed:
+    """How far the queries have come whose checkpoints are in `home`; all of them, where a query was changed.
+
+    Raises:
+        PrerequisiteError: the tables know of a query, but its checkpoint is elsewhere.
+        KafkaError, CassandraError: as they are asked for the ids of topic and tables.
+    """
+    source = source_of(kafka, session)
+    queries = tuple(query for query in query_ids(session) if query.startswith(f"{source}/"))
+    done = dict(_progress(home / "checkpoints" / source))
+    if queries and not done:
+        raise PrerequisiteError(
+            f"The checkpoint of {kafka.topic} is not in {home / 'checkpoints'}: set CRYPTOFLOW_HOME to the folder "
+            "that the aggregation's runs have."
+        )
+    offsets: Offsets = {}
+    for each in done.values():
+        offsets = {p: max(offsets.get(p, 0), each.offsets.get(p, 0)) for p in {*offsets, *each.offsets}}
+    # The newest committed batch's own watermark: the next batch still takes trades that are not older.
+    batches = [batch_of(session, f"{source}/{name}", each.batch_id) for name, each in done.items()]
+    watermarks = [batch.watermark for batch in batches if batch and batch.watermark]
+    return Committed(queries, offsets, max(watermarks, default=None))
+
+
+def _progress(folder: Path) -> Iterator[tuple[str, Progress]]:
+    for file in folder.glob(f"*/{START_FILE}"):
+        if done := progress(file.parent):
+            yield file.parent.name, done
+
+
+def finished_span(watermark: datetime, window_s: int) -> Span:
+    """The newest hour all windows of which end by the watermark (aware).
+
+    Windows that don't divide an hour make it longer: it is the least number of whole windows that fill one, counted
+    from the epoch.
+    """
+    length_s = math.ceil(HOUR_S / window_s) * window_s
+    end_s = int(watermark.timestamp()) // length_s * length_s
+    start = utc_time((end_s - length_s) * NS_PER_S)
+    return Span(start, start + timedelta(seconds=length_s))
+
+
+def _newest_span(done: Committed, window_s: int) -> Span | None:
+    """None: no hour is finished, as the watermark stands at the epoch until the first trades."""
+    return finished_span(done.watermark, window_s) if done.watermark and done.watermark.timestamp() > 0 else None
+
+
+def finished_hour(kafka: KafkaSettings, session: Session, home: Path, window_s: int) -> FinishedHour | None:
+    """The newest finished hour; None: none is.
+
+    Raises:
+        As `committed`.
+    """
+    done = committed(kafka, session, home)
+    span = _newest_span(done, window_s)
+    if span is None:
+        return None
+    since = span.start - timedelta(seconds=MAX_AHEAD_S)  # a trade is received then at the earliest
+    since_ms = max(0, int(since.timestamp() * 1000))
+    count = TradeCount()
+    begin = offsets_for_times(kafka, kafka.topic, dict.fromkeys(done.offsets, since_ms))
+    for trade in trades_in(span, records_between(kafka, kafka.topic, begin, done.offsets)):
+        count.add(trade)
+    late = sum(batch.late for batch in _batches_since(session, done.queries, since))
+    in_candles: Counter[Key] = Counter()
+    for (pair, _), trades in candle_trades(session, window_s, *span).items():
+        in_candles[pair] += trades
+    in_sides: Mapping[Any, int] = side_trades(session, window_s, *span)
+    candles = Comparison(count.by_pair(), in_candles, late)
+    return FinishedHour(span, candles, Comparison(count.by_side(), in_sides, late), _is_cut(kafka, since_ms, candles))
+
+
+def trades_in(span: Span, records: Iterable[Any]) -> Iterator[Trade]:
+    """The readable trades with exchange time in the span, of kafka-python's records; by the query's own rules."""
+    start_ns, end_ns = (int(edge.timestamp()) * NS_PER_S for edge in span)
+    for record in records:
+        try:
+            trade = read_trade(record.value or b"")
+        except UnreadableFrameError:
+            continue
+        if start_ns <= trade.event_time_ns < end_ns and trade.time_s <= record.timestamp // 1000 + MAX_AHEAD_S:
+            yield trade
+
+
+def _batches_since(session: Session, queries: Sequence[str], since: datetime) -> Iterator[BatchRecord]:
+    for query in queries:
+        yield from batches_since(session, query, since)
+
+
+def _is_cut(kafka: KafkaSettings, since_ms: int, candles: Comparison) -> bool:
+    """Whether Kafka has deleted trades that it received since then; a partition that is empty by now can't tell."""
+    shortened = [partition for partition, offset in beginning_offsets(kafka, kafka.topic).items() if offset]
+    oldest_ms = first_times_ms(kafka, kafka.topic, shortened)
+    emptied = len(oldest_ms) < len(shortened)
+    return any(time_ms > since_ms for time_ms in oldest_ms.values()) or (
+        emptied and not candles.table.keys() <= candles.topic.keys()
+    )
+
+
+def missing_windows(
+    kafka: KafkaSettings, session: Session, home: Path, window_s: int, pairs: Iterable[Pair]
+) -> tuple[Span, dict[Pair, list[datetime]]] | None:
+    """The newest finished hour, and by pair the windows of it that have no candle; None: no hour is finished."""
+    span = _newest_span(committed(kafka, session, home), window_s)
+    return span and (span, gaps(pairs, candle_trades(session, window_s, *span), span, window_s))
+
+
+def gaps(
+    pairs: Iterable[Pair], found: Iterable[tuple[Pair, datetime]], span: Span, window_s: int
+) -> dict[Pair, list[datetime]]:
+    """The starts of the windows of the span that are not among those `found`, by pair; only pairs that lack some."""
+    windows = (span.end - span.start) // timedelta(seconds=window_s)
+    starts = [span.start + timedelta(seconds=number * window_s) for number in range(windows)]
+    there = set(found)
+    missing = {pair: [start for start in starts if (pair, start) not in there] for pair in pairs}
+    return {pair: lacking for pair, lacking in missing.items() if lacking}
+
+
+def subscribed_pairs(subscriptions: Iterable[str]) -> list[Pair]:
+    """The pairs of the subscriptions to trades, once each."""
+    parts = [subscription.split("~") for subscription in subscriptions]
+    return list(
+        dict.fromkeys((each[1], each[2], each[3]) for each in parts if len(each) == 4 and each[0] == TRADE_TYPE)
+    )
+
+
+def backlog(kafka: KafkaSettings, session: Session, home: Path, now_s: float) -> Backlog:
+    """What of the topic is in no committed batch.
+
+    Raises:
+        As `committed`.
+    """
+    done = committed(kafka, session, home).offsets
+    begins, ends = beginning_offsets(kafka, kafka.topic), end_offsets(kafka, kafka.topic)
+    nexts = {partition: max(begin, done.get(partition, 0)) for partition, begin in begins.items()}
+    waiting = times_ms(kafka, kafka.topic, nexts)
+    return Backlog(
+        trades=sum(max(0, ends[partition] - offset) for partition, offset in nexts.items()),
+        oldest_s=now_s - min(waiting.values()) / 1000 if waiting else None,
+        deleted=sum(max(0, begins[partition] - offset) for partition, offset in done.items()),
+    )
+
+
+def dead_letters(kafka: KafkaSettings, session: Session, since: datetime) -> DeadLetters:
+    """The unreadable frames since then (aware): those the aggregation found in the topic, and those the feed sent.
+
+    What the feed finds goes into the topic of dead letters only; it is what that has got beyond the aggregation's.
+    """
+    source = source_of(kafka, session)
+    queries = [query for query in query_ids(session) if query.startswith(f"{source}/")]
+    batches = list(_batches_since(session, queries, since))
+    found_in_topic = sum(batch.unreadable for batch in batches)
+    ends = end_offsets(kafka, kafka.dead_letter_topic)
+    begins = offsets_for_times(kafka, kafka.dead_letter_topic, dict.fromkeys(ends, int(since.timestamp() * 1000)))
+    found_in_feed = max(0, sum(ends.values()) - sum(begins.values()) - found_in_topic)
+    return DeadLetters(sum(batch.input_rows for batch in batches) + found_in_feed, found_in_feed, found_in_topic)
