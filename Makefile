@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java run test check format lock bench clean
+.PHONY: help setup java browser run test screenshots check format lock bench clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: java $(READY) ## Virtual environment, locked packages, jars, Spark's class archive; on Debian as root also Java
 	@$(BIN)/cryptoflow services jars
@@ -23,6 +23,16 @@ java:
 	    echo "There is no Java: install Java 17 or 21 (Debian: apt-get install -y openjdk-17-jre-headless)." >&2; exit 1; \
 	  fi; }
 
+# Only the tests need it, and it is large: so it is no part of `make setup`. Without it its test fails, the others run.
+FIND_BROWSER := command -v chromium || command -v chromium-browser || command -v google-chrome
+browser:
+	@{ $(FIND_BROWSER) || { test "$$(id -u)" = 0 && command -v apt-get && { \
+	    echo "Installing chromium for the test of the UI: half a minute, once." >&2; \
+	    export DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes; apt-get update -qq && \
+	    apt-get install -y -qq --no-install-recommends chromium; }; $(FIND_BROWSER); } || \
+	  echo "There is no browser for the test of the UI: install Chromium (Debian: apt-get install -y chromium)." >&2; \
+	} >/dev/null
+
 $(READY): requirements.lock pyproject.toml
 	@echo "Setting up $(VENV): a minute or two, once."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
@@ -34,8 +44,11 @@ $(READY): requirements.lock pyproject.toml
 run: setup ## Set up, start all it needs, show the candles (ARGS="--timeout 60 ..." for options)
 	@$(BIN)/cryptoflow run $(ARGS)
 
-test: setup ## Set up, and run every test, the ones on real Kafka, Spark and Cassandra included
+test: setup browser ## Set up, and run every test, the ones on real Kafka, Spark and Cassandra included
 	$(BIN)/pytest $(ARGS)
+
+screenshots: setup browser ## Take the pictures of docs/ui.md anew
+	CRYPTOFLOW_SCREENSHOTS=docs/images $(BIN)/pytest cryptoflow_tests/browser
 
 check: setup ## Formatter, linter, strict types
 	$(BIN)/ruff format --check .

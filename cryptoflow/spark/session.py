@@ -26,6 +26,9 @@ from cryptoflow.spark.archive import java_options
 STATE_STORE = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
 """Keeps the state of ten minutes of trade identities off the JVM's heap."""
 
+LOGGING = Path(__file__).with_name("log4j2.properties").absolute()
+"""What Spark logs."""
+
 JVM_END_TIMEOUT_S = 120.0
 """The JVM needs its time to end where it writes its class archive; else it is gone at once."""
 
@@ -87,10 +90,12 @@ def spark_session(settings: SparkSettings, home: Path, connector: bool = False) 
 
 def scratch_config(home: Path, scratch: Path) -> dict[str, str]:
     """Where Spark and its JVM put temporary files, and the JVM's options with that."""
-    return {
-        "spark.local.dir": str(scratch),
-        "spark.driver.extraJavaOptions": f'{java_options(home)} "-Djava.io.tmpdir={scratch}"'.strip(),
-    }
+    options = (
+        java_options(home),
+        f'"-Dlog4j2.configurationFile={LOGGING.as_uri()}"',
+        f'"-Djava.io.tmpdir={scratch}"',
+    )
+    return {"spark.local.dir": str(scratch), "spark.driver.extraJavaOptions": " ".join(options).strip()}
 
 
 @contextmanager
@@ -116,7 +121,6 @@ def _session(builder: SparkSession.Builder, settings: SparkSettings) -> Iterator
         raise AggregationError(f"Spark could not be started on {settings.master}: {cause}") from error
     finally:
         _restore(handler)
-    session.sparkContext.setLogLevel("ERROR")
     try:
         yield session
     except (Py4JError, OSError, AggregationError) as error:
