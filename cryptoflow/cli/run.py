@@ -118,13 +118,11 @@ class Session:
 
             from cryptoflow.launch import ExecuteLauncher
 
+            if serving:
+                serving.await_ready()  # it makes a new home's storage, and whoever does so at the same time spoils it
+                self._say(f"Dagster UI: {serving.url}   Spark UI: http://127.0.0.1:{load(SparkSettings).ui_port}")
             instance = stack.enter_context(DagsterInstance.get())
-            if serving is None:
-                yield instance, stack.enter_context(closing(ExecuteLauncher(self._home, instance)))
-                return
-            serving.await_ready()
-            self._say(f"Dagster UI: {serving.url}   Spark UI: http://127.0.0.1:{load(SparkSettings).ui_port}")
-            yield instance, serving
+            yield instance, serving or stack.enter_context(closing(ExecuteLauncher(self._home, instance)))
 
     def _services_up(self) -> dict[str, Process]:
         wanted = local.services(load(KafkaSettings), load(CassandraSettings))
