@@ -91,10 +91,10 @@ def candle_metadata(candles: Sequence[Candle]) -> dg.TableMetadataValue:
     records = [
         dg.TableRecord(
             {
-                "window_start": candle.window_start.isoformat(),
+                "window_start": f"{candle.window_start:%Y-%m-%d %H:%M:%S}",
                 "market": candle.market,
                 "pair": f"{candle.from_coin}-{candle.to_currency}",
-                **{column: getattr(candle, column) for column in columns},
+                **{column: _shown(getattr(candle, column)) for column in columns},
             }
         )
         for candle in candles
@@ -103,3 +103,8 @@ def candle_metadata(candles: Sequence[Candle]) -> dg.TableMetadataValue:
     kinds = {"trades": "int"} | dict.fromkeys(names[:3], "string")
     schema = dg.TableSchema([dg.TableColumn(name, kinds.get(name, "float")) for name in names])
     return dg.MetadataValue.table(records=records, schema=schema)
+
+
+def _shown(value: float) -> float:
+    """As many digits as a cell of the table holds."""
+    return value if isinstance(value, int) else float(f"{value:.8g}")

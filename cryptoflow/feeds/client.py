@@ -69,6 +69,9 @@ class Connected:
 
     address: str
 
+    def __str__(self) -> str:
+        return f"Connected to the feed at {self.address}."
+
 
 @dataclass(frozen=True)
 class Disconnected:
@@ -76,6 +79,9 @@ class Disconnected:
 
     reason: str
     retry_in_s: float
+
+    def __str__(self) -> str:
+        return f"No connection to the feed: {self.reason}; the next try is in {self.retry_in_s:.1f} s."
 
 
 ClientEvent = Connected | Disconnected | Subscribed | Refused | Gap

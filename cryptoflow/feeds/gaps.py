@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cryptoflow.trades import TRADE_TYPE, Trade
+from cryptoflow.windowing import utc_time
 
 Pair = tuple[str, str, str]
 
@@ -18,6 +19,11 @@ class Gap:
     from_ns: int
     to_ns: int
     reason: str
+
+    def __str__(self) -> str:
+        between = f"{utc_time(self.from_ns):%Y-%m-%d %H:%M:%S} and {utc_time(self.to_ns):%H:%M:%S} UTC"
+        pair = f"{self.from_coin}-{self.to_currency} on {self.market}"
+        return f"Trades of {pair} between {between} may be missing: {self.reason}."
 
 
 class GapFinder:

@@ -33,6 +33,9 @@ class Subscribed(msgspec.Struct, frozen=True, tag_field="TYPE", tag="16"):
 
     sub: str = field(name="SUB")
 
+    def __str__(self) -> str:
+        return f"Subscribed to {self.sub}."
+
 
 class LoadComplete(msgspec.Struct, frozen=True, tag_field="TYPE", tag="3"):
     """All valid subscriptions are loaded."""
@@ -84,6 +87,9 @@ class Refused(msgspec.Struct, frozen=True):
     """The subscription, where the feed names it."""
     message: str
     info: str
+
+    def __str__(self) -> str:
+        return f"The feed refused {self.sub or 'a request'}: {self.message}. {self.info}"
 
 
 class Unreadable(msgspec.Struct, frozen=True):

@@ -497,3 +497,17 @@ def test_the_simulators_trades_arrive_each_once_with_all_its_faults() -> None:
     assert stats.duplicates > 0
     assert stats.unreadable == len(run.sink.dead) > 0
     assert stats.gap_count == 0
+
+
+def test_what_happens_to_the_socket_is_told_in_sentences() -> None:
+    second = 1_000_000_000
+    told = {
+        Connected("host:443"): "Connected to the feed at host:443.",
+        Disconnected("it broke", 5.04): "No connection to the feed: it broke; the next try is in 5.0 s.",
+        Subscribed(sub=SUB): f"Subscribed to {SUB}.",
+        Refused(SUB, "INVALID_SUB", "no such market"): f"The feed refused {SUB}: INVALID_SUB. no such market",
+        Gap("Kraken", "BTC", "USD", 60 * second, 65 * second, "it broke"): (
+            "Trades of BTC-USD on Kraken between 1970-01-01 00:01:00 and 00:01:05 UTC may be missing: it broke."
+        ),
+    }
+    assert {event: str(event) for event in told} == told

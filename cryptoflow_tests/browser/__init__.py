@@ -1,0 +1,1 @@
+"""Tests of what a user sees in Dagster's UI, in a real browser."""
