@@ -1,0 +1,452 @@
+"""How runs end, on one `dagster dev`: by hand, by their timeout, by Ctrl-C, by force; what the sensors make of it."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import psutil
+import pytest
+from dagster import DagsterInstance
+
+from cryptoflow import shutdown
+from cryptoflow.defs.streaming import GRACE_S, MAX_RUNTIME_TAG
+from cryptoflow.kafka_io.offsets import end_offsets
+from cryptoflow.kafka_io.topics import make_topics
+from cryptoflow.pipeline.supervision import Control, Figures
+from cryptoflow.services import local
+from cryptoflow.services.kafka import kafka_service
+from cryptoflow.services.processes import free_port
+from cryptoflow.settings import KafkaSettings
+from cryptoflow.shutdown import SHUTDOWN_S
+from cryptoflow.tables.connection import connect
+from cryptoflow.tables.reader import totals
+from cryptoflow.testing import Simulator, SimulatorConfig
+from cryptoflow_tests.dagster_dev import OVER, DagsterDev, Run, awaited, belongings
+from cryptoflow_tests.exactness import cassandra, check_tables, each_record, kafka
+from cryptoflow_tests.orchestration.deaths import JOBS, LIVE, SENSORS, SUBSCRIPTIONS, new_place
+from cryptoflow_tests.orchestration.relay import Relay, relay
+from cryptoflow_tests.running import Workplace
+from cryptoflow_tests.truth import true_candles
+
+RATE = 100
+PATIENCE_S = 120.0
+FORCE_S = SHUTDOWN_S + 10
+"""Within it a run that refuses to stop is gone."""
+
+REFUSED = "Another run carries trades into"
+
+
+class Stage(NamedTuple):
+    """What all tests here share: a feed, and a Dagster that works for it."""
+
+    dev: DagsterDev
+    feed: Relay
+
+
+def fed(place: Workplace, feed: Relay) -> Workplace:
+    """The place, with the feed in its environment."""
+    place.env |= {
+        "CRYPTOFLOW_SOURCE": "cryptocompare",
+        "CRYPTOCOMPARE_URL": feed.url,
+        "CRYPTOCOMPARE_API_KEY": "any",
+        "CRYPTOCOMPARE_SUBSCRIPTIONS": SUBSCRIPTIONS,
+    }
+    return place
+
+
+@pytest.fixture(scope="module")
+def feed() -> Iterator[Relay]:
+    with Simulator(SimulatorConfig(rate=RATE)) as simulator, relay(simulator.url) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def stage(
+    feed: Relay, tmp_path_factory: pytest.TempPathFactory, kafka_bootstrap: str, cassandra_port: int, jars_home: Path
+) -> Iterator[Stage]:
+    place = new_place(tmp_path_factory.mktemp("endings"), kafka_bootstrap, cassandra_port, jars_home)
+    with DagsterDev(fed(place, feed)) as dev:
+        yield Stage(dev, feed)
+
+
+# What a test waits for
+
+
+def live(dev: DagsterDev, job: str) -> list[Run]:
+    return [run for run in dev.runs(job) if run.status in LIVE]
+
+
+def kept(dev: DagsterDev) -> dict[str, str]:
+    """The runs that the sensors keep, as soon as both stream or are about to."""
+
+    def at_work() -> dict[str, str] | None:
+        runs = {job: [run.run_id for run in live(dev, job)] for job in JOBS}
+        if [len(ids) for ids in runs.values()] != [1, 1]:
+            return None
+        [ingest], [aggregate] = runs.values()
+        found = {"ingest": ingest, "aggregate": aggregate}
+        return found if "Connected" in dev.story(ingest) and dev.jvms(aggregate) else None
+
+    return awaited(at_work, "both kept runs at work", PATIENCE_S)
+
+
+def words(dev: DagsterDev, sensor: str) -> str:
+    """What the sensor says at its next look."""
+    now_s = time.time()
+
+    def said() -> str | None:
+        return next((tick.skip_reason for tick in dev.ticks(sensor) if tick.time_s > now_s and tick.skip_reason), None)
+
+    return awaited(said, f"a look of {sensor}", PATIENCE_S)
+
+
+def ended(dev: DagsterDev, run_id: str) -> str:
+    return dev.await_status(run_id, OVER, PATIENCE_S)
+
+
+def terminated(dev: DagsterDev, run_id: str) -> str:
+    dev.terminate(run_id)
+    return ended(dev, run_id)
+
+
+# What is left
+
+
+def in_topic(place: Workplace) -> int:
+    return sum(end_offsets(kafka(place), kafka(place).topic).values())
+
+
+def in_tables(place: Workplace) -> int:
+    with connect(cassandra(place)) as session:
+        session.set_keyspace(place.env["CASSANDRA_KEYSPACE"])
+        return totals(session).input_rows
+
+
+def check_exact(place: Workplace) -> None:
+    """Both tables hold exactly what the topic holds."""
+    assert in_tables(place) == in_topic(place) > 0
+    check_tables(place, true_candles(record.value for record in each_record(kafka(place), kafka(place).topic)))
+
+
+# By hand, beside the sensors
+
+
+class ByHand(NamedTuple):
+    """What came of two runs launched beside the kept ones, and of ending those by hand."""
+
+    second_ingest: str
+    why_refused: str
+    second_aggregate: str
+    statuses: dict[str, str]
+    left: tuple[int, int]
+    """Clients that left the feed by a request, and that did not."""
+    paused: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def by_hand(stage: Stage) -> ByHand:
+    dev, feed = stage
+    for sensor in SENSORS:
+        dev.start_sensor(sensor)
+    runs = kept(dev)
+    refused, waiting = dev.launch("ingest"), dev.launch("aggregate")
+    ended(dev, refused)
+    second_aggregate = dev.status(waiting)
+    terminated(dev, waiting)
+    statuses = {job: terminated(dev, runs[job]) for job in JOBS}
+    left = feed.left, feed.hung_up
+    paused = {sensor: words(dev, sensor) for sensor in SENSORS}
+    return ByHand(dev.status(refused), dev.story(refused), second_aggregate, statuses, left, paused)
+
+
+def test_a_second_ingester_launched_by_hand_is_refused_and_says_why(by_hand: ByHand) -> None:
+    assert by_hand.second_ingest == "FAILURE"
+    assert REFUSED in by_hand.why_refused
+
+
+def test_a_second_aggregation_launched_by_hand_waits_in_the_queue(by_hand: ByHand) -> None:
+    assert by_hand.second_aggregate == "QUEUED"
+
+
+def test_a_termination_by_hand_cancels_a_run_that_has_ended_cleanly(by_hand: ByHand, stage: Stage) -> None:
+    assert by_hand.statuses == dict.fromkeys(JOBS, "CANCELED")
+    check_exact(stage.dev.place)
+
+
+def test_the_feed_is_left_by_a_request_and_not_just_hung_up(by_hand: ByHand) -> None:
+    assert by_hand.left == (1, 0)
+
+
+def test_a_termination_by_hand_pauses_the_sensor(by_hand: ByHand) -> None:
+    for said in by_hand.paused.values():
+        assert "terminated by hand" in said
+        assert "turn this sensor off and on again" in said
+
+
+# Ctrl-C
+
+
+class Interrupted(NamedTuple):
+    """What came of a Ctrl-C with both kept runs on."""
+
+    statuses: dict[str, str]
+    left: list[psutil.Process]
+    relaunched: dict[str, str]
+    before: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def ctrl_c(stage: Stage, by_hand: ByHand) -> Interrupted:
+    """The sensors turned off and on, then SIGINT to all in the terminal."""
+    dev = stage.dev
+    for sensor in SENSORS:
+        dev.stop_sensor(sensor)
+        dev.start_sensor(sensor)
+    before = kept(dev)
+    assert dev.process
+    os.killpg(dev.process.pid, signal.SIGINT)
+    left = psutil.wait_procs(dev.family(), timeout=FORCE_S)[1]
+    dev.start()
+    dev.await_ready()
+    statuses = {job: dev.status(run_id) for job, run_id in before.items()}
+    return Interrupted(statuses, left, kept(dev), before)
+
+
+def test_ctrl_c_on_dagster_dev_cancels_its_runs(ctrl_c: Interrupted) -> None:
+    assert ctrl_c.statuses == dict.fromkeys(JOBS, "CANCELED")
+
+
+def test_ctrl_c_on_dagster_dev_leaves_no_process(ctrl_c: Interrupted) -> None:
+    assert ctrl_c.left == []
+
+
+def test_ctrl_c_is_not_taken_for_a_termination_by_hand(ctrl_c: Interrupted) -> None:
+    assert not set(ctrl_c.relaunched.values()) & set(ctrl_c.before.values())
+
+
+@pytest.fixture(scope="module")
+def adopted(stage: Stage, ctrl_c: Interrupted) -> dict[str, list[str]]:
+    """What the sensors of a new `dagster dev` say when the one before was interrupted by itself, its runs not."""
+    dev = stage.dev
+    assert dev.process
+    dev.process.send_signal(signal.SIGINT)
+    dev.process.wait(PATIENCE_S)
+    dev.start()
+    dev.await_ready()
+    said = {job: words(dev, sensor) for job, sensor in zip(JOBS, SENSORS, strict=True)}
+    return {job: [said[job], *(run.run_id for run in live(dev, job))] for job in JOBS}
+
+
+def test_runs_outlive_a_dagster_dev_that_ends_by_itself_and_are_not_doubled(
+    adopted: dict[str, list[str]], ctrl_c: Interrupted
+) -> None:
+    for job, (said, *run_ids) in adopted.items():
+        assert run_ids == [ctrl_c.relaunched[job]]
+        assert f"Run {run_ids[0]} of {job} is STARTED." in said
+
+
+@pytest.fixture(scope="module")
+def alone(stage: Stage, adopted: dict[str, list[str]]) -> DagsterDev:
+    """Dagster without any run or sensor on, but the one that ends dead runs."""
+    dev = stage.dev
+    for sensor in SENSORS:
+        dev.stop_sensor(sensor)
+    for job in JOBS:
+        for run in live(dev, job):
+            assert terminated(dev, run.run_id) == "CANCELED"
+    return dev
+
+
+def test_runs_of_an_earlier_dagster_dev_can_be_terminated(alone: DagsterDev) -> None:
+    check_exact(alone.place)
+
+
+# What takes its time by itself, side by side: it only waits
+
+
+@pytest.fixture(scope="module")
+def meanwhile() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+class Hung(NamedTuple):
+    """What came of a run that refused to stop after its max runtime."""
+
+    status: str
+    lived_on: bool
+    """Whether its process still was there when the record was ended."""
+    left: list[psutil.Process]
+    """Of it, after the time in which it must have ended."""
+
+
+@pytest.fixture(scope="module")
+def hung(alone: DagsterDev, jars_home: Path, meanwhile: ThreadPoolExecutor) -> Iterator[Future[Hung]]:
+    """An ingester whose Kafka stands still before it is told to stop: it has trades that it can't flush."""
+    settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}", topic="stands-still")
+    started = local.up(alone.place.folder / "kafka", [kafka_service(settings)], tied=True, jars_home=jars_home)
+    make_topics(settings)
+
+    def hang() -> Hung:
+        given = {"bootstrap_servers": settings.bootstrap_servers, "topic": settings.topic}
+        run_id = alone.launch("ingest", resources={"kafka": given})
+        awaited(lambda: sum(end_offsets(settings, settings.topic).values()), "trades in Kafka", PATIENCE_S)
+        worker = awaited(lambda: alone.worker(run_id), "the run's process", PATIENCE_S)
+        psutil.Process(started["kafka"].pid).suspend()
+        with DagsterInstance.from_config(alone.home) as instance:
+            instance.add_run_tags(run_id, {MAX_RUNTIME_TAG: "1"})
+        return Hung(ended(alone, run_id), worker.is_running(), psutil.wait_procs([worker], timeout=FORCE_S)[1])
+
+    yield meanwhile.submit(hang)
+    local.end(started, timeout_s=0)
+
+
+@pytest.fixture(scope="module")
+def half_a_minute(alone: DagsterDev) -> str:
+    """The id of an ingester that streams for 30 s into a topic of its own."""
+    own_topic = {"topic": f"{alone.place.env['KAFKA_TOPIC']}-timed"}
+    return alone.launch("ingest", ops={"ingest_trades": {"timeout_s": 30}}, resources={"kafka": own_topic})
+
+
+class Command(NamedTuple):
+    """A `cryptoflow run` that was ended by Ctrl-C."""
+
+    code: int
+    output: str
+    left: list[psutil.Process]
+    place: Workplace
+
+
+@pytest.fixture(scope="module")
+def command(
+    alone: DagsterDev,
+    feed: Relay,
+    tmp_path_factory: pytest.TempPathFactory,
+    jars_home: Path,
+    meanwhile: ThreadPoolExecutor,
+) -> Future[Command]:
+    """Ended as soon as trades come, while Spark may still be starting."""
+    env = alone.place.env
+    kafka_at, cassandra_port = env["KAFKA_BOOTSTRAP_SERVERS"], int(env["CASSANDRA_PORT"])
+    place = fed(new_place(tmp_path_factory.mktemp("command"), kafka_at, cassandra_port, jars_home), feed)
+
+    def interrupt() -> Command:
+        process = place.process("cryptoflow", "run", "--timeout", "0", "--ui-port", str(free_port()))
+        shown = shown_until(process, r" trades [1-9]")
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=PATIENCE_S)
+        return Command(process.returncode, shown + output, belongings(place.env["DAGSTER_HOME"]), place)
+
+    return meanwhile.submit(interrupt)
+
+
+def shown_until(process: "subprocess.Popen[str]", pattern: str) -> str:
+    """What the process shows up to a line with the pattern, or to its end."""
+    assert process.stdout
+    shown = ""
+    for line in process.stdout:
+        shown += line
+        if re.search(pattern, line):
+            break
+    return shown
+
+
+Aside = tuple[Future[Hung], str, Future[Command]]
+
+
+@pytest.fixture(scope="module")
+def aside(hung: Future[Hung], half_a_minute: str, command: Future[Command]) -> Aside:
+    """All that goes on beside the next tests."""
+    return hung, half_a_minute, command
+
+
+# Their time is over, or they are terminated before it is
+
+
+def timed(timeout_s: float, *ops: str) -> dict[str, dict[str, float]]:
+    return {op: {"timeout_s": timeout_s} for op in ops}
+
+
+KAFKA_MODE = ("ingest_trades", "aggregate_trades")
+
+
+def test_after_a_timeout_of_a_second_the_run_succeeds_with_all_it_took_in_the_tables(
+    alone: DagsterDev, aside: Aside
+) -> None:
+    run_id = alone.launch("kafka_mode", ops=timed(1, *KAFKA_MODE))
+    assert ended(alone, run_id) == "SUCCESS"
+    assert alone.run(run_id).tags[MAX_RUNTIME_TAG] == str(1 + GRACE_S)
+    check_exact(alone.place)
+
+
+def test_a_timed_run_that_is_terminated_is_canceled_with_all_it_took_in_the_tables(
+    alone: DagsterDev, aside: Aside
+) -> None:
+    before = in_topic(alone.place)
+    run_id = alone.launch("kafka_mode", ops=timed(1000, *KAFKA_MODE))
+    awaited(lambda: in_topic(alone.place) > before and alone.jvms(run_id), "both ops at work", PATIENCE_S)
+    assert terminated(alone, run_id) == "CANCELED"
+    assert alone.run(run_id).tags[MAX_RUNTIME_TAG] == str(1000 + GRACE_S)
+    check_exact(alone.place)
+
+
+def test_memory_mode_that_is_terminated_is_canceled_and_tells_its_figures(alone: DagsterDev, aside: Aside) -> None:
+    run_id = alone.launch("memory_mode", ops=timed(1000, "aggregate_in_memory"))
+    awaited(lambda: re.search(r" trades [1-9]", alone.story(run_id)), "trades in its log", PATIENCE_S)
+    assert terminated(alone, run_id) == "CANCELED"
+    assert "Ended cleanly on request." in alone.story(run_id)
+
+
+def test_after_a_timeout_of_half_a_minute_the_run_succeeds(alone: DagsterDev, aside: Aside) -> None:
+    run_id = aside[1]
+    assert ended(alone, run_id) == "SUCCESS"
+    run = alone.run(run_id)
+    assert run.tags[MAX_RUNTIME_TAG] == str(30 + GRACE_S)
+    assert run.started_s
+    assert run.ended_s
+    assert run.ended_s - run.started_s >= 30
+
+
+def test_a_timeout_of_a_thousand_seconds_comes_after_a_thousand_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks_s: list[float] = []
+
+    def clock() -> float:
+        """The time of a machine on which each look takes some minutes."""
+        looks_s.append(400.0 * len(looks_s))
+        return looks_s[-1]
+
+    def no_figures() -> Figures:
+        return {}
+
+    monkeypatch.setattr(shutdown, "time", SimpleNamespace(monotonic=clock))
+    Control(timeout_s=1000).supervise(lambda: None, no_figures)
+    assert looks_s[-1] - looks_s[0] >= 1000 > looks_s[-3] - looks_s[0]
+
+
+def test_ctrl_c_on_the_command_cancels_its_run_and_leaves_nothing(aside: Aside) -> None:
+    done = aside[2].result(PATIENCE_S)
+    assert done.code == 0, done.output
+    assert "CANCELED" in done.output
+    assert done.left == []
+    check_exact(done.place)
+
+
+def test_what_refuses_to_stop_after_its_max_runtime_is_ended_by_force(aside: Aside) -> None:
+    done = aside[0].result(PATIENCE_S)
+    assert done.status == "FAILURE"
+    assert done.lived_on
+    assert done.left == []
+
+
+def test_whatever_ended_a_run_it_left_the_feed_by_a_request(stage: Stage, aside: Aside) -> None:
+    for future in (aside[0], aside[2]):
+        future.result(PATIENCE_S)
+    assert stage.feed.left > 1
+    assert stage.feed.hung_up == 0
