@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java browser run test screenshots check format lock bench clean
+.PHONY: help setup java browser run test screenshots check format lock bench deaths clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ lock: $(READY) ## Make requirements.lock anew from pyproject.toml
 
 bench: setup ## Run the benchmarks
 	$(BIN)/python -m benchmarks
+
+deaths: setup ## Kill each part five times while trades stream; prints the times until all streams again
+	$(BIN)/python -m benchmarks.deaths $(ARGS)
 
 clean: ## Remove the environment and caches; data under .cryptoflow stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
