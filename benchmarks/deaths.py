@@ -25,12 +25,13 @@ LONGEST_LIFE_S = 20.0
 
 def times(values: Sequence[float]) -> str:
     """Median and worst."""
-    return f"{median(values):.0f} s, at most {max(values):.0f} s" if values else "-"
+    return f"{median(values):.1f} s, {max(values):.1f} s" if values else "-"
 
 
 def table_of(deaths: Sequence[Death]) -> Table:
     """A line for each kind of death."""
     table = Table("SIGKILL to", "times", "processes", "until the record is ended", "until all streams again")
+    table.caption = "median, worst"
     for kind in DEATHS:
         these = [death for death in deaths if death.kind == kind]
         ended = [death.ended_s for death in these if death.ended_s is not None]

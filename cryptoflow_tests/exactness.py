@@ -1,22 +1,17 @@
 """Whether both tables hold exactly what Kafka holds: no trade lost, none twice."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
 from cassandra.cluster import Session
-from kafka import KafkaConsumer, TopicPartition
 
 from cryptoflow.candles import row_uuid
-from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.settings import CassandraSettings, KafkaSettings
 from cryptoflow.tables.connection import connect
 from cryptoflow_tests.running import Workplace
 from cryptoflow_tests.truth import Key
-
-POLL_RECORDS = 5_000
-"""What a poll gives at most; the default of 500 makes it three times as slow."""
 
 
 def cassandra(place: Workplace) -> CassandraSettings:
@@ -27,26 +22,6 @@ def cassandra(place: Workplace) -> CassandraSettings:
 def kafka(place: Workplace) -> KafkaSettings:
     """The place's Kafka."""
     return KafkaSettings(bootstrap_servers=place.env["KAFKA_BOOTSTRAP_SERVERS"], topic=place.env["KAFKA_TOPIC"])
-
-
-def each_record(settings: KafkaSettings, topic: str) -> Iterator[Any]:
-    """Every record that the topic holds now, one by one: there may be millions."""
-    ends = end_offsets(settings, topic)
-    consumer = KafkaConsumer(
-        bootstrap_servers=settings.bootstrap_servers,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        max_poll_records=POLL_RECORDS,
-    )
-    try:
-        consumer.assign([TopicPartition(topic, partition) for partition in ends])
-        left = sum(ends.values())
-        while left > 0:
-            for records in consumer.poll(timeout_ms=1000).values():
-                left -= len(records)
-                yield from records
-    finally:
-        consumer.close(autocommit=False)
 
 
 def read_candles(session: Session) -> dict[Key, Any]:

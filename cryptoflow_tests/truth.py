@@ -1,7 +1,7 @@
 """What is true: candles computed in plain Decimal arithmetic, apart from all of the project's own code."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
@@ -9,10 +9,13 @@ from typing import Any
 Key = tuple[str, str, str, int]
 """(market, from coin, to currency, window start in s)."""
 
+SIDES = {1: "SELL", 2: "BUY"}
+"""By the last two bits of a trade's flags."""
+
 
 def true_candles(frames: Iterable[bytes], window_s: int = 60) -> dict[Key, dict[str, Any]]:
     """The candles of the readable trades among `frames`; a trade that comes again is not counted again."""
-    windows: dict[Key, list[dict[str, Any]]] = defaultdict(list)
+    windows: dict[Key, _Window] = defaultdict(_Window)
     seen = set()
     for frame in frames:
         try:
@@ -25,31 +28,47 @@ def true_candles(frames: Iterable[bytes], window_s: int = 60) -> dict[Key, dict[
             continue
         if readable and all(isinstance(number, int | Decimal) for number in numbers) and identity not in seen:
             seen.add(identity)
-            windows[windows_key].append(trade)
-    return {key: _candle(trades) for key, trades in windows.items()}
+            windows[windows_key].add(trade)
+    return {key: window.candle() for key, window in windows.items()}
 
 
-def _candle(trades: list[dict[str, Any]]) -> dict[str, Any]:
-    ordered = sorted(trades, key=lambda trade: (trade["TS"], trade.get("TSNS", 0), int(trade["ID"])))
-    prices = [trade["P"] for trade in ordered]
-    sides = {side: [t for t in ordered if int(t["F"]) & 3 == bit] for side, bit in (("BUY", 2), ("SELL", 1))}
-    return {
-        "open": float(prices[0]),
-        "high": float(max(prices)),
-        "low": float(min(prices)),
-        "close": float(prices[-1]),
-        "trades": len(ordered),
-        "quantity": float(_sum(ordered, "Q")),
-        "volume": float(_sum(ordered, "TOTAL")),
-        "buy_quantity": float(_sum(sides["BUY"], "Q")),
-        "sell_quantity": float(_sum(sides["SELL"], "Q")),
-        "sides": {
-            side: (len(of), float(_sum(of, "P") / len(of)), float(_sum(of, "Q")), float(_sum(of, "TOTAL")))
-            for side, of in sides.items()
-            if of
-        },
-    }
+class _Window:
+    """The sums of a window, trade by trade: a feed of hours does not fit into memory."""
 
+    def __init__(self) -> None:
+        self._trades: Counter[str] = Counter()
+        self._sums: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+        self._first: tuple[Any, ...] = ()
+        self._last: tuple[Any, ...] = ()
+        self._high, self._low = Decimal("-Infinity"), Decimal("Infinity")
 
-def _sum(trades: list[dict[str, Any]], name: str) -> Decimal:
-    return sum((Decimal(trade[name]) for trade in trades), Decimal())
+    def add(self, trade: dict[str, Any]) -> None:
+        price = trade["P"]
+        placed = (trade["TS"], trade.get("TSNS", 0), int(trade["ID"]), price)
+        self._first, self._last = min(self._first or placed, placed), max(self._last, placed)
+        self._high, self._low = max(self._high, price), min(self._low, price)
+        for side in {"ALL", SIDES.get(int(trade["F"]) & 3, "ALL")}:
+            self._trades[side] += 1
+            for name in ("P", "Q", "TOTAL"):
+                self._sums[side, name] += trade[name]
+
+    def _sum(self, side: str, name: str) -> float:
+        return float(self._sums[side, name])
+
+    def candle(self) -> dict[str, Any]:
+        return {
+            "open": float(self._first[-1]),
+            "high": float(self._high),
+            "low": float(self._low),
+            "close": float(self._last[-1]),
+            "trades": self._trades["ALL"],
+            "quantity": self._sum("ALL", "Q"),
+            "volume": self._sum("ALL", "TOTAL"),
+            "buy_quantity": self._sum("BUY", "Q"),
+            "sell_quantity": self._sum("SELL", "Q"),
+            "sides": {side: self._side(side) for side in SIDES.values() if self._trades[side]},
+        }
+
+    def _side(self, side: str) -> tuple[int, float, float, float]:
+        trades = self._trades[side]
+        return trades, float(self._sums[side, "P"] / trades), self._sum(side, "Q"), self._sum(side, "TOTAL")

@@ -107,9 +107,9 @@ def _ended_s(record: RunRecord) -> float:
 
 
 def past_runs(instance: dg.DagsterInstance, job: str) -> list[PastRun]:
-    """How the last runs of the job ended, the newest first."""
+    """How the last runs of the job ended, the last end first: what was launched later may have ended earlier."""
     records = instance.get_run_records(RunsFilter(job_name=job, statuses=OVER), limit=LOOK_BACK)
-    return [_past_run(instance, record) for record in records]
+    return sorted((_past_run(instance, record) for record in records), key=lambda run: run.ended_s, reverse=True)
 
 
 def _past_run(instance: dg.DagsterInstance, record: RunRecord) -> PastRun:

@@ -3,11 +3,11 @@
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -113,14 +113,14 @@ def scratch_folder(home: Path) -> Iterator[Path]:
 
 @contextmanager
 def _session(builder: SparkSession.Builder, settings: SparkSettings) -> Iterator[SparkSession]:
-    handler = signal.getsignal(signal.SIGINT)
     try:
-        session = builder.getOrCreate()
+        # In the main thread SparkContext takes SIGINT over: one that came while it starts would end the run in the
+        # middle, and a later one would cancel every job before a drain could end.
+        with ThreadPoolExecutor(1, "spark-start") as pool:
+            session = pool.submit(builder.getOrCreate).result()
     except Exception as error:
         cause = f"{first_line(error)} (see SPARK_MASTER, SPARK_DRIVER_MEMORY)"
         raise AggregationError(f"Spark could not be started on {settings.master}: {cause}") from error
-    finally:
-        _restore(handler)
     try:
         yield session
     except (Py4JError, OSError, AggregationError) as error:
@@ -130,7 +130,6 @@ def _session(builder: SparkSession.Builder, settings: SparkSettings) -> Iterator
     finally:
         if not _jvm_is_gone():
             session.stop()
-        _restore(handler)
         _end_jvm()
 
 
@@ -160,14 +159,6 @@ def _end_jvm() -> None:
     except subprocess.TimeoutExpired:
         gateway.proc.kill()
         gateway.proc.wait()
-
-
-def _restore(handler: object) -> None:
-    """Put SIGINT's handler back: SparkContext's own cancels every job before a drain could end."""
-    try:
-        signal.signal(signal.SIGINT, handler)  # type: ignore[arg-type]
-    except ValueError:
-        return  # not the main thread: nothing was replaced
 
 
 def first_line(error: BaseException) -> str:

@@ -237,6 +237,14 @@ def test_a_user_who_terminated_the_run_is_obeyed_until_the_sensor_is_told_to_go_
     assert asked(sensor, instance, since_s=time.time() + 1) is None
 
 
+def test_the_run_that_ended_last_counts_not_the_one_that_was_launched_last(instance: dg.DagsterInstance) -> None:
+    first, second = (run_of("ingest", DagsterRunStatus.STARTED, instance) for _ in range(2))
+    instance.report_run_failed(second)
+    instance.report_run_canceling(first)
+    instance.report_run_canceled(first)
+    assert f"run {first.run_id} was terminated by hand" in (asked(KEEPERS[0], instance) or "")
+
+
 def test_a_run_that_a_signal_ended_was_not_terminated_by_hand(instance: dg.DagsterInstance) -> None:
     run = run_of("ingest", DagsterRunStatus.STARTED, instance)
     instance.report_run_canceling(run, BY_SIGNAL)

@@ -23,12 +23,14 @@ from cryptoflow.tables.connection import connect, ensure_schema
 from cryptoflow.tables.reader import totals
 from cryptoflow.testing import Simulator, SimulatorConfig
 from cryptoflow_tests.dagster_dev import DagsterDev, Run, awaited, belongings, kill, worker_pids
-from cryptoflow_tests.exactness import cassandra, check_tables, each_record, kafka
+from cryptoflow_tests.exactness import cassandra, check_tables, kafka
 from cryptoflow_tests.running import Workplace
+from cryptoflow_tests.topics import each_record
 from cryptoflow_tests.truth import true_candles
 
 JOBS = ("ingest", "aggregate")
 SENSORS = tuple(f"keep_{job}_running" for job in JOBS)
+LOOKED = ("SKIPPED", "SUCCESS")
 LIVE = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
 
 SUBSCRIPTIONS = "0~Coinbase~BTC~USD,0~Coinbase~ETH~USD,0~Kraken~BTC~USD,0~Binance~BTC~USDT,0~Gemini~ETH~BTC"
@@ -183,7 +185,7 @@ class Scenario:
 
     def _await_look(self, sensor: str, since_s: float) -> None:
         def looked() -> bool:
-            return any(tick.time_s > since_s for tick in self.dev.ticks(sensor))
+            return any(tick.time_s > since_s and tick.status in LOOKED for tick in self.dev.ticks(sensor))
 
         awaited(looked, f"a look of {sensor}", PATIENCE_S)
 

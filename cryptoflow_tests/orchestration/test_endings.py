@@ -29,10 +29,11 @@ from cryptoflow.tables.connection import connect
 from cryptoflow.tables.reader import totals
 from cryptoflow.testing import Simulator, SimulatorConfig
 from cryptoflow_tests.dagster_dev import OVER, DagsterDev, Run, awaited, belongings
-from cryptoflow_tests.exactness import cassandra, check_tables, each_record, kafka
+from cryptoflow_tests.exactness import cassandra, check_tables, kafka
 from cryptoflow_tests.orchestration.deaths import JOBS, LIVE, SENSORS, SUBSCRIPTIONS, new_place
 from cryptoflow_tests.orchestration.relay import Relay, relay
 from cryptoflow_tests.running import Workplace
+from cryptoflow_tests.topics import each_record
 from cryptoflow_tests.truth import true_candles
 
 RATE = 100
@@ -84,17 +85,21 @@ def live(dev: DagsterDev, job: str) -> list[Run]:
 
 
 def kept(dev: DagsterDev) -> dict[str, str]:
-    """The runs that the sensors keep, as soon as both stream or are about to."""
+    """The runs that the sensors keep, as soon as trades come and Spark starts."""
+    runs = launched(dev)
+    awaited(lambda: "Connected" in dev.story(runs["ingest"]), "an ingester at the feed", PATIENCE_S)
+    awaited(lambda: dev.jvms(runs["aggregate"]), "an aggregation with its JVM", PATIENCE_S)
+    return runs
 
-    def at_work() -> dict[str, str] | None:
+
+def launched(dev: DagsterDev) -> dict[str, str]:
+    """The run of each job, once there is exactly one."""
+
+    def found() -> dict[str, str] | None:
         runs = {job: [run.run_id for run in live(dev, job)] for job in JOBS}
-        if [len(ids) for ids in runs.values()] != [1, 1]:
-            return None
-        [ingest], [aggregate] = runs.values()
-        found = {"ingest": ingest, "aggregate": aggregate}
-        return found if "Connected" in dev.story(ingest) and dev.jvms(aggregate) else None
+        return {job: ids[0] for job, ids in runs.items()} if [len(ids) for ids in runs.values()] == [1, 1] else None
 
-    return awaited(at_work, "both kept runs at work", PATIENCE_S)
+    return awaited(found, "one run of each job", PATIENCE_S)
 
 
 def words(dev: DagsterDev, sensor: str) -> str:
@@ -216,7 +221,7 @@ def ctrl_c(stage: Stage, by_hand: ByHand) -> Interrupted:
     dev.start()
     dev.await_ready()
     statuses = {job: dev.status(run_id) for job, run_id in before.items()}
-    return Interrupted(statuses, left, kept(dev), before)
+    return Interrupted(statuses, left, launched(dev), before)
 
 
 def test_ctrl_c_on_dagster_dev_cancels_its_runs(ctrl_c: Interrupted) -> None:
@@ -235,6 +240,8 @@ def test_ctrl_c_is_not_taken_for_a_termination_by_hand(ctrl_c: Interrupted) -> N
 def adopted(stage: Stage, ctrl_c: Interrupted) -> dict[str, list[str]]:
     """What the sensors of a new `dagster dev` say when the one before was interrupted by itself, its runs not."""
     dev = stage.dev
+    for run_id in ctrl_c.relaunched.values():
+        dev.await_status(run_id, ["STARTED"], PATIENCE_S)
     assert dev.process
     dev.process.send_signal(signal.SIGINT)
     dev.process.wait(PATIENCE_S)

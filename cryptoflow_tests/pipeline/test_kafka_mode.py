@@ -5,16 +5,13 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cassandra.cluster import Session
 
-from cryptoflow.candles import row_uuid
-from cryptoflow.settings import CassandraSettings, KafkaSettings
 from cryptoflow.tables.connection import connect
 from cryptoflow.tables.reader import totals
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
+from cryptoflow_tests.exactness import cassandra, check_tables, kafka, read_candles
 from cryptoflow_tests.running import SECRET_KEY, Workplace
 from cryptoflow_tests.topics import read_topic
 from cryptoflow_tests.truth import true_candles
@@ -33,14 +30,6 @@ SEVEN_PAIRS = (
 )
 
 
-def cassandra(place: Workplace) -> CassandraSettings:
-    return CassandraSettings(port=int(place.env["CASSANDRA_PORT"]), keyspace=place.env["CASSANDRA_KEYSPACE"])
-
-
-def kafka(place: Workplace) -> KafkaSettings:
-    return KafkaSettings(bootstrap_servers=place.env["KAFKA_BOOTSTRAP_SERVERS"], topic=place.env["KAFKA_TOPIC"])
-
-
 def run_kafka_mode(place: Workplace, config: SimulatorConfig, subscriptions: Sequence[str]) -> Simulator:
     """A timed run on a simulator's whole feed."""
     with Simulator(config) as simulator:
@@ -53,41 +42,6 @@ def run_kafka_mode(place: Workplace, config: SimulatorConfig, subscriptions: Seq
         assert simulator.finished.is_set()
         assert SECRET_KEY not in done.stdout
     return simulator
-
-
-def read_candles(session: Session) -> dict[tuple[str, str, str, int], Any]:
-    rows = session.execute("SELECT * FROM candles")
-    return {
-        (row.market, row.fromcoin, row.tocurrency, int(row.window_start.replace(tzinfo=UTC).timestamp())): row
-        for row in rows
-    }
-
-
-def check_tables(place: Workplace, truth: dict[tuple[str, str, str, int], dict[str, Any]]) -> None:
-    """Both tables hold the true candles: no row missing, none extra."""
-    with connect(cassandra(place)) as session:
-        session.set_keyspace(place.env["CASSANDRA_KEYSPACE"])
-        found = read_candles(session)
-        sides = list(session.execute("SELECT * FROM trademsgs1minutewindow"))
-    assert found.keys() == truth.keys()
-    for key, row in found.items():
-        expected = {name: value for name, value in truth[key].items() if name != "sides"}
-        assert {name: getattr(row, name) for name in expected} == pytest.approx(expected, rel=1e-12), key
-        assert row.vwap == pytest.approx(row.volume / row.quantity, rel=1e-12)
-        assert row.window_seconds == 60
-    expected_sides = {
-        (*key, side): figures for key, candle in truth.items() for side, figures in candle["sides"].items()
-    }
-    assert len(sides) == len(expected_sides)
-    for row in sides:
-        start = row.window_start.replace(tzinfo=UTC)
-        end = start + timedelta(minutes=1)
-        side = (row.market, row.fromcoin, row.tocurrency, int(start.timestamp()), row.direction)
-        figures = (row.counttxns, row.avgprice, row.totalquantity, row.totalvol)
-        assert figures == pytest.approx(expected_sides[side], rel=1e-12), side
-        assert row.window_end.replace(tzinfo=UTC) == end
-        assert row.date.replace(tzinfo=UTC) == end.replace(hour=0, minute=0, second=0)
-        assert row.uuid == row_uuid(row.market, row.fromcoin, row.tocurrency, start, 60, row.direction)
 
 
 def test_recorded_trades_become_the_venues_own_candles(place: Workplace, shared: Path) -> None:
