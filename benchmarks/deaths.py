@@ -19,7 +19,7 @@ from cryptoflow.render import new_console
 from cryptoflow.settings import home
 from cryptoflow_tests.orchestration.deaths import DEATHS, Death, Outcome, scenario
 
-LONGEST_LIFE_S = 20.0
+LONGEST_LIFE_S = 5.0
 """Between all being well and the next death, at most."""
 
 
