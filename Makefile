@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+WORKERS ?= 2
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
 .PHONY: help setup java browser run test screenshots check format lock bench deaths clean
@@ -25,7 +27,7 @@ java:
 
 # Only the tests need it, and it is large: so it is no part of `make setup`. Without it its test fails, the others run.
 FIND_BROWSER := command -v chromium || command -v chromium-browser || command -v google-chrome
-browser:
+browser: java # not at once with it: both may call apt-get
 	@{ $(FIND_BROWSER) || { test "$$(id -u)" = 0 && command -v apt-get && { \
 	    echo "Installing chromium for the test of the UI: half a minute, once." >&2; \
 	    export DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes; apt-get update -qq && \
@@ -33,11 +35,14 @@ browser:
 	  echo "There is no browser for the test of the UI: install Chromium (Debian: apt-get install -y chromium)." >&2; \
 	} >/dev/null
 
+# uv takes a third of pip's time; pip knows the mirrors of a pip.conf, which uv does not.
 $(READY): requirements.lock pyproject.toml
 	@echo "Setting up $(VENV): a minute or two, once."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@awk '/^uv==/,!/\\$$/' requirements.lock > $(VENV)/uv.lock
+	@$(PIP) -r $(VENV)/uv.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock || $(PIP) -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -45,7 +50,7 @@ run: setup ## Set up, start all it needs, show the candles (ARGS="--timeout 60 .
 	@$(BIN)/cryptoflow run $(ARGS)
 
 test: setup browser ## Set up, and run every test, the ones on real Kafka, Spark and Cassandra included
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses $(WORKERS) $(ARGS)
 
 screenshots: setup browser ## Take the pictures of docs/ui.md anew
 	CRYPTOFLOW_SCREENSHOTS=docs/images $(BIN)/pytest cryptoflow_tests/browser

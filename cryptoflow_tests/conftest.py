@@ -1,5 +1,6 @@
 """The real services of a test session, started when a test first asks for them, and gone with the session."""
 
+import os
 import tempfile
 import uuid
 import warnings
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import hypothesis
 import pytest
 
 with warnings.catch_warnings():
@@ -24,6 +26,26 @@ from cryptoflow_tests.running import SECRET_KEY, Workplace
 Address = TypeVar("Address", str, int)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+LONGEST = ("orchestration", "browser", "test_wheel.py", "pipeline", "test_ci_recipe.py", "test_run.py")
+"""Files and folders whose tests take longest: they begin first, so that the workers of a session end together."""
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine must not fail a law
+hypothesis.settings.load_profile("untimed")
+
+ONE_COMPILER = "-XX:TieredStopAtLevel=1"
+"""For JVMs that live as shortly as in tests: Java's second compiler would cost more than it gains."""
+
+os.environ.setdefault("SPARK_SUBMIT_OPTS", ONE_COMPILER)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest first; the sort leaves the order within a file as it is."""
+
+    def rank(item: pytest.Item) -> int:
+        return next((place for place, name in enumerate(LONGEST) if name in item.path.parts), len(LONGEST))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")
@@ -98,6 +120,8 @@ def shared() -> Path:
 
 
 def _running(service: Service, home: Path, jars_home: Path, address: Address) -> Iterator[Address]:
-    started = local.up(home, [service], tied=True, jars_home=jars_home)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("JDK_JAVA_OPTIONS", ONE_COMPILER)
+        started = local.up(home, [service], tied=True, jars_home=jars_home)
     yield address
     local.end(started, timeout_s=0)

@@ -22,7 +22,7 @@ import psutil
 
 from cryptoflow.services.processes import free_port
 from cryptoflow.shutdown import Deadline
-from cryptoflow_tests.running import Workplace
+from cryptoflow_tests.running import RUN_ITSELF, Workplace
 
 INSTANCE = Path(__file__).resolve().parents[1] / "dagster.yaml"
 MODULE = "cryptoflow.definitions"
@@ -37,14 +37,6 @@ RESTART_S = 0.1
 
 OVER = ("SUCCESS", "FAILURE", "CANCELED")
 """Statuses of a run that has ended."""
-
-RUN_ITSELF = """
-import runpy, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.argv = sys.argv[1:]
-runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-"""
-"""`-m` as it is in a terminal: what a background shell starts ignores SIGINT, and so do its children."""
 
 WORKSPACE = "{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError { __typename } } } } }"
 LAUNCH = """mutation ($params: ExecutionParams!) { answer: launchRun(executionParams: $params) {

@@ -12,6 +12,14 @@ from typing import Any
 SECRET_KEY = "key-that-nobody-may-see-5d41402abc4b2a76"
 """The API key of runs in tests: no file and no output may hold it."""
 
+RUN_ITSELF = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+"""`-m` as it is in a terminal: what a background shell starts ignores SIGINT, and so do its children."""
+
 
 @dataclass
 class Workplace:

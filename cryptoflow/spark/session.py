@@ -47,6 +47,9 @@ def session_config(settings: SparkSettings, home: Path, connector: bool = False)
         # The state of one batch is what the next one reads: keeping 100 old versions only fills the disk.
         "spark.sql.streaming.minBatchesToRetain": "10",
         "spark.sql.streaming.metricsEnabled": "false",
+        # A query that was ended while it planned its first batch leaves drafts behind, and Spark would refuse the
+        # folder for ever. No other query can have left them: the folder is one query's, and locked.
+        "spark.sql.streaming.verifyCheckpointDirectoryEmptyOnStart": "false",
     }
     if _is_local(settings):
         config |= {"spark.driver.host": LOOPBACK, "spark.driver.bindAddress": LOOPBACK}

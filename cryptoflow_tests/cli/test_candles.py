@@ -25,6 +25,7 @@ from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.connection import connect, ensure_schema
 from cryptoflow.tables.schema import BatchRecord
 from cryptoflow.tables.writer import CandleWriter
+from cryptoflow_tests.running import RUN_ITSELF
 
 THIS_MINUTE = datetime.now(UTC).replace(second=0, microsecond=0)
 
@@ -148,9 +149,9 @@ def read_until(screen: int, text: str) -> str:
 def test_watch_follows_the_table_until_ctrl_c(write: Write) -> None:
     write([a_candle(close=11111.5)])
     screen, terminal = pty.openpty()
-    code = "import typer; from cryptoflow.cli.candles import candles; typer.run(candles)"
     env = os.environ | {"COLUMNS": "160", "TERM": "xterm"}
-    shown = subprocess.Popen([sys.executable, "-c", code, "--watch"], stdout=terminal, stderr=terminal, env=env)
+    command = [sys.executable, "-c", RUN_ITSELF, "cryptoflow", "candles", "--watch"]
+    shown = subprocess.Popen(command, stdout=terminal, stderr=terminal, env=env)
     try:
         read_until(screen, "11,111.50")
         write([a_candle(close=22222.5)])

@@ -45,16 +45,6 @@ def guarded_cassandra_port(jars_home: Path) -> Iterator[int]:
         local.end(started, timeout_s=0)
 
 
-def test_a_memory_run_from_an_empty_folder_shows_candles_and_leaves_nothing_running(lonely: Workplace) -> None:
-    done = lonely.run("cryptoflow", "run", "--mode", "memory", "--timeout", "6", "--no-ui", "--trigger", "1")
-    assert done.returncode == 0, done.stdout
-    assert "No CRYPTOCOMPARE_API_KEY is set" in done.stdout
-    assert "set CRYPTOCOMPARE_API_KEY" in done.stdout
-    assert "Coinbase" in done.stdout
-    assert "BTC-USD" in done.stdout
-    assert "SUCCESS" in done.stdout
-
-
 def test_a_wrong_key_ends_the_run_with_the_feeds_own_message(place: Workplace) -> None:
     with Simulator(SimulatorConfig(faults=Faults(api_keys=("another",)))) as simulator:
         place.env["CRYPTOCOMPARE_URL"] = simulator.url

@@ -39,7 +39,7 @@ LOOK_S = 0.2
 """Between two looks at the processes."""
 
 YOUNG_S = 2.0
-"""A younger process may be a copy of its parent still, before it becomes what it is to be."""
+"""A younger process may be a copy of its parent still, before it becomes what it is to be: it is not counted yet."""
 
 PATIENCE_S = 180.0
 """What is given up after; the law is stated by whoever looks at the times."""
@@ -106,16 +106,16 @@ class Census:
         return found
 
     def _kind(self, process: psutil.Process) -> str | None:
-        if process in self._kinds:
-            return self._kinds[process]
-        kind = None
-        with suppress(psutil.Error):
-            if process.environ().get("DAGSTER_HOME") == self._home:
-                kind = WORKER if "--multiprocessing-fork" in process.cmdline() else None
-                kind = JVM if process.name() == "java" else kind
-        if kind or time.time() - process.create_time() > YOUNG_S:
-            self._kinds[process] = kind
-        return kind
+        if process not in self._kinds and time.time() - process.create_time() > YOUNG_S:
+            self._kinds[process] = self._seen_as(process)
+        return self._kinds.get(process)
+
+    def _seen_as(self, process: psutil.Process) -> str | None:
+        if process.environ().get("DAGSTER_HOME") != self._home:
+            return None
+        if process.name() == "java":
+            return JVM
+        return WORKER if "--multiprocessing-fork" in process.cmdline() else None
 
     def most(self, kind: str, pids: Iterable[int] | None = None) -> int:
         """How many of a kind, and of these pids, lived at once at most."""

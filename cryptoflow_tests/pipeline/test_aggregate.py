@@ -10,13 +10,15 @@ import pytest
 from cryptoflow.errors import AlreadyRunningError
 from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.kafka_io.producer import TradeProducer
+from cryptoflow.kafka_io.records import topic_id
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.pipeline.aggregate import aggregate
 from cryptoflow.pipeline.supervision import Control, Figures
 from cryptoflow.services.locks import exclusive
 from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings
-from cryptoflow.tables.connection import connect
-from cryptoflow.tables.reader import totals
+from cryptoflow.spark.checkpoint import source_name
+from cryptoflow.tables.connection import connect, ensure_schema
+from cryptoflow.tables.reader import tables_id, totals
 from cryptoflow.testing import SimulatorConfig, frames
 from cryptoflow.trades import Trade, kafka_key, read_trade
 from cryptoflow_tests.running import Workplace
@@ -157,12 +159,13 @@ def test_dropped_tables_are_filled_again_from_kafka(
 
 
 def test_a_second_aggregation_of_the_same_topic_is_refused(
-    aggregate_all: Aggregate, place: Workplace, kafka: KafkaSettings
+    aggregate_all: Aggregate, place: Workplace, kafka: KafkaSettings, cassandra: CassandraSettings
 ) -> None:
-    send(kafka, some_frames(10, START_S))
-    aggregate_all()
-    (source,) = (Path(place.env["CRYPTOFLOW_HOME"]) / "checkpoints").iterdir()
-    with exclusive(source / "lock", owner="run-1"), pytest.raises(AlreadyRunningError, match=r"already, run-1: termi"):
+    with connect(cassandra) as session:
+        ensure_schema(session, cassandra)
+        source = source_name(kafka.topic, topic_id(kafka), tables_id(session))
+    lock = Path(place.env["CRYPTOFLOW_HOME"]) / "checkpoints" / source / "lock"
+    with exclusive(lock, owner="run-1"), pytest.raises(AlreadyRunningError, match=r"already, run-1: termi"):
         aggregate_all()
 
 

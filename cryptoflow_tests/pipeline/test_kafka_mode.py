@@ -17,7 +17,7 @@ from cryptoflow_tests.topics import read_topic
 from cryptoflow_tests.truth import true_candles
 
 BINANCE = "0~Binance~BTC~USDT"
-TIMED = {"ingest_trades": {"timeout_s": 12}, "aggregate_trades": {"timeout_s": 12}}
+TIMED = {"ingest_trades": {"timeout_s": 8}, "aggregate_trades": {"timeout_s": 8}}
 
 SEVEN_PAIRS = (
     "0~Coinbase~BTC~USD",

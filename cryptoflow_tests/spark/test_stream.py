@@ -42,6 +42,17 @@ def test_batches_come_in_order_each_with_the_newest_state_of_its_candles(streami
     assert run.candles == candles_of(trades, SETTINGS.window_s)
 
 
+def test_a_query_starts_over_what_one_that_was_killed_before_its_first_batch_left_behind(streaming: Make) -> None:
+    run = streaming()
+    for name in ("offsets", "commits"):
+        (run.checkpoint / name).mkdir(parents=True)
+    (run.checkpoint / "offsets" / ".0.5cdc2f5c-7fd8-4b2a-a7b4-1e2f7d1f5a10.tmp").write_text("v1")
+    run.send([a_trade(1), a_trade(2)])
+    run.stream.start()
+    run.stream.drain({0: run.buffer.end}, after(PATIENCE_S))
+    assert [candle.trades for candle in run.candles.values()] == [2]
+
+
 def test_a_writers_error_ends_the_query_as_it_was_raised_and_its_batch_comes_again(streaming: Make) -> None:
     run = streaming()
     run.send([a_trade(1), a_trade(2)])
