@@ -55,12 +55,12 @@ test: setup browser ## Set up, and run every test, the ones on real Kafka, Spark
 screenshots: setup browser ## Take the pictures of docs/ui.md anew
 	CRYPTOFLOW_SCREENSHOTS=docs/images $(BIN)/pytest cryptoflow_tests/browser
 
-check: setup ## Formatter, linter, strict types
+check: $(READY) ## Formatter, linter, strict types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: setup ## Format, and fix what the linter can
+format: $(READY) ## Format, and fix what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -55,7 +55,7 @@ EVENTS = """query ($run: ID!) { answer: logsForRun(runId: $run, limit: 10000) {
 SENSOR = """query ($sensor: SensorSelector!) { answer: sensorOrError(sensorSelector: $sensor) {
     __typename ... on Error { message }
     ... on Sensor { sensorState {
-        id ticks(limit: 100) { status timestamp skipReason runIds error { message } } } } } }"""
+        id status ticks(limit: 100) { status timestamp skipReason runIds error { message } } } } } }"""
 START_SENSOR = """mutation ($sensor: SensorSelector!) { answer: startSensor(sensorSelector: $sensor) {
     __typename ... on Error { message } } }"""
 STOP_SENSOR = """mutation ($id: String!) { answer: stopSensor(id: $id) { __typename ... on Error { message } } }"""
@@ -363,8 +363,23 @@ class DagsterDev:
         self._ask(START_SENSOR, "Sensor", sensor=self._sensor(name))
 
     def stop_sensor(self, name: str) -> None:
-        """Turn the sensor off."""
-        self._ask(STOP_SENSOR, "StopSensorMutationResult", id=self._sensor_state(name)["id"])
+        """Turn the sensor off, and wait until it is.
+
+        A look that is under way ends by writing back the sensor's state as it was read just before: what is told
+        in that moment is lost, so it is told again until no look is.
+        """
+        quiet = 0
+
+        def off() -> bool:
+            nonlocal quiet
+            state = self._sensor_state(name)
+            if state["status"] != "STOPPED":
+                self._ask(STOP_SENSOR, "StopSensorMutationResult", id=state["id"])
+            calm = state["status"] == "STOPPED" and all(tick["status"] != "STARTED" for tick in state["ticks"])
+            quiet = quiet + 1 if calm else 0
+            return quiet > 1
+
+        awaited(off, f"{name} turned off", ANSWER_TIMEOUT_S)
 
     def ticks(self, name: str) -> list[Tick]:
         """The sensor's looks, the newest first."""
