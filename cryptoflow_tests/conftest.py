@@ -1,12 +1,15 @@
-"""The real services of a test session, started when a test first asks for them, and gone with the session."""
+"""The real services of a test session: one set for all of its workers, gone with the session.
+
+Where there is one process only, each is started when a test first asks for it.
+"""
 
 import os
 import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
 
 import hypothesis
 import pytest
@@ -15,17 +18,18 @@ with warnings.catch_warnings():
     # kafka-python reads its message formats by functions of importlib.resources that Python 3.11 deprecates
     warnings.simplefilter("ignore", DeprecationWarning)
     import kafka  # noqa: F401
-from cryptoflow.services import local
 from cryptoflow.services.cassandra import cassandra_service
 from cryptoflow.services.kafka import kafka_service
 from cryptoflow.services.processes import free_port
 from cryptoflow.services.service import LOOPBACK, Service
 from cryptoflow.settings import CassandraSettings, KafkaSettings
-from cryptoflow_tests.running import SECRET_KEY, Workplace
-
-Address = TypeVar("Address", str, int)
+from cryptoflow_tests.running import ONE_COMPILER, SECRET_KEY, Workplace, running
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+JARS_HOME = REPOSITORY / ".cryptoflow"
+
+SHARED_KAFKA, SHARED_CASSANDRA = "TEST_KAFKA", "TEST_CASSANDRA_PORT"
+"""Environment variables by which the workers know the services of their session."""
 
 LONGEST = ("orchestration", "browser", "test_wheel.py", "pipeline", "test_ci_recipe.py", "test_run.py")
 """Files and folders whose tests take longest: they begin first, so that the workers of a session end together."""
@@ -33,10 +37,20 @@ LONGEST = ("orchestration", "browser", "test_wheel.py", "pipeline", "test_ci_rec
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine must not fail a law
 hypothesis.settings.load_profile("untimed")
 
-ONE_COMPILER = "-XX:TieredStopAtLevel=1"
-"""For JVMs that live as shortly as in tests: Java's second compiler would cost more than it gains."""
-
 os.environ.setdefault("SPARK_SUBMIT_OPTS", ONE_COMPILER)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of many processes compiles the package anew
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the services of all workers, where there are several."""
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
+        return
+    kafka, cassandra = _kafka(), _cassandra()
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cryptoflow-services-"))
+        stack.enter_context(running(Path(folder), JARS_HOME, kafka, cassandra))
+        config.add_cleanup(stack.pop_all().close)
+    os.environ |= {SHARED_KAFKA: kafka.address, SHARED_CASSANDRA: str(cassandra.port)}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -51,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def jars_home() -> Path:
     """The home whose jars the tests use: the repository's own, so that they are fetched once."""
-    return REPOSITORY / ".cryptoflow"
+    return JARS_HOME
 
 
 @pytest.fixture(scope="session")
@@ -64,15 +78,23 @@ def services_home() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def kafka_bootstrap(services_home: Path, jars_home: Path) -> Iterator[str]:
     """HOST:PORT of the session's Kafka."""
-    service = kafka_service(KafkaSettings(bootstrap_servers=f"{LOOPBACK}:{free_port()}"))
-    yield from _running(service, services_home, jars_home, service.address)
+    if shared := os.environ.get(SHARED_KAFKA):
+        yield shared
+        return
+    service = _kafka()
+    with running(services_home, jars_home, service):
+        yield service.address
 
 
 @pytest.fixture(scope="session")
 def cassandra_port(services_home: Path, jars_home: Path) -> Iterator[int]:
     """The CQL port of the session's Cassandra, on 127.0.0.1."""
-    service = cassandra_service(CassandraSettings(port=free_port()))
-    yield from _running(service, services_home, jars_home, service.port)
+    if shared := os.environ.get(SHARED_CASSANDRA):
+        yield int(shared)
+        return
+    service = _cassandra()
+    with running(services_home, jars_home, service):
+        yield service.port
 
 
 @pytest.fixture
@@ -119,9 +141,9 @@ def shared() -> Path:
     return folder
 
 
-def _running(service: Service, home: Path, jars_home: Path, address: Address) -> Iterator[Address]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("JDK_JAVA_OPTIONS", ONE_COMPILER)
-        started = local.up(home, [service], tied=True, jars_home=jars_home)
-    yield address
-    local.end(started, timeout_s=0)
+def _kafka() -> Service:
+    return kafka_service(KafkaSettings(bootstrap_servers=f"{LOOPBACK}:{free_port()}"))
+
+
+def _cassandra() -> Service:
+    return cassandra_service(CassandraSettings(port=free_port()))

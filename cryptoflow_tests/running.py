@@ -1,13 +1,23 @@
-"""Runs jobs as users do: by the dagster and cryptoflow commands, in processes of their own."""
+"""Runs jobs as users do: by the dagster and cryptoflow commands, in processes of their own. And what they need."""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from cryptoflow.services import local
+from cryptoflow.services.processes import Process
+from cryptoflow.services.service import Service
+
+ONE_COMPILER = "-XX:TieredStopAtLevel=1"
+"""For JVMs that live as shortly as in tests: Java's second compiler would cost more than it gains."""
 
 SECRET_KEY = "key-that-nobody-may-see-5d41402abc4b2a76"
 """The API key of runs in tests: no file and no output may hold it."""
@@ -19,6 +29,18 @@ sys.argv = sys.argv[1:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 """`-m` as it is in a terminal: what a background shell starts ignores SIGINT, and so do its children."""
+
+
+@contextmanager
+def running(home: Path, jars_home: Path, *services: Service) -> Iterator[dict[str, Process]]:
+    """The services, for the length of the block or of this process."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("JDK_JAVA_OPTIONS", ONE_COMPILER)
+        started = local.up(home, services, tied=True, jars_home=jars_home)
+    try:
+        yield started
+    finally:
+        local.end(started, timeout_s=0)
 
 
 @dataclass

@@ -10,13 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cryptoflow.services import local
 from cryptoflow.services.cassandra import DEFAULT_USER, cassandra_service
 from cryptoflow.services.processes import free_port
 from cryptoflow.services.service import LOOPBACK
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
-from cryptoflow_tests.running import SECRET_KEY, Workplace
+from cryptoflow_tests.running import SECRET_KEY, Workplace, running
 
 SOON = {"timeout_s": 2}
 
@@ -39,10 +38,8 @@ def lonely(tmp_path: Path, jars_home: Path) -> Workplace:
 def guarded_cassandra_port(jars_home: Path) -> Iterator[int]:
     """The port of a Cassandra that asks for a password."""
     service = cassandra_service(CassandraSettings(port=free_port()), authenticate=True)
-    with tempfile.TemporaryDirectory(prefix="cryptoflow-guarded-") as home:
-        started = local.up(Path(home), [service], tied=True, jars_home=jars_home)
+    with tempfile.TemporaryDirectory(prefix="cryptoflow-guarded-") as home, running(Path(home), jars_home, service):
         yield service.port
-        local.end(started, timeout_s=0)
 
 
 def test_a_wrong_key_ends_the_run_with_the_feeds_own_message(place: Workplace) -> None:

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -17,9 +17,8 @@ from dagster import DagsterInstance
 from cryptoflow.defs.streaming import GRACE_S, MAX_RUNTIME_TAG
 from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.kafka_io.topics import make_topics
-from cryptoflow.services import local
 from cryptoflow.services.kafka import kafka_service
-from cryptoflow.services.processes import free_port
+from cryptoflow.services.processes import Process, free_port
 from cryptoflow.settings import KafkaSettings
 from cryptoflow.shutdown import SHUTDOWN_S
 from cryptoflow.tables.connection import connect
@@ -29,7 +28,7 @@ from cryptoflow_tests.dagster_dev import OVER, DagsterDev, Run, awaited, belongi
 from cryptoflow_tests.exactness import cassandra, check_tables, kafka
 from cryptoflow_tests.orchestration.deaths import JOBS, LIVE, SENSORS, SUBSCRIPTIONS, new_place
 from cryptoflow_tests.orchestration.relay import Relay, relay
-from cryptoflow_tests.running import Workplace
+from cryptoflow_tests.running import Workplace, running
 from cryptoflow_tests.topics import each_record
 from cryptoflow_tests.truth import true_candles
 
@@ -328,10 +327,9 @@ class Hung(NamedTuple):
 def hung(alone: DagsterDev, jars_home: Path, meanwhile: ThreadPoolExecutor) -> Iterator[Future[Hung]]:
     """An ingester whose Kafka stands still before it is told to stop: it has trades that it can't flush."""
     settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}", topic="stands-still")
-    started = local.up(alone.place.folder / "kafka", [kafka_service(settings)], tied=True, jars_home=jars_home)
-    make_topics(settings)
+    service = kafka_service(settings)
 
-    def hang() -> Hung:
+    def hang(started: Mapping[str, Process]) -> Hung:
         given = {"bootstrap_servers": settings.bootstrap_servers, "topic": settings.topic}
         run_id = alone.launch("ingest", resources={"kafka": given})
         awaited(lambda: sum(end_offsets(settings, settings.topic).values()), "trades in Kafka", PATIENCE_S)
@@ -341,8 +339,9 @@ def hung(alone: DagsterDev, jars_home: Path, meanwhile: ThreadPoolExecutor) -> I
             instance.add_run_tags(run_id, {MAX_RUNTIME_TAG: "1"})
         return Hung(ended(alone, run_id), worker.is_running(), psutil.wait_procs([worker], timeout=FORCE_S)[1])
 
-    yield meanwhile.submit(hang)
-    local.end(started, timeout_s=0)
+    with running(alone.place.folder / "kafka", jars_home, service) as started:
+        make_topics(settings)
+        yield meanwhile.submit(hang, started)
 
 
 class Command(NamedTuple):

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from cryptoflow.errors import CassandraLoginError, PrerequisiteError
-from cryptoflow.services import local
 from cryptoflow.services.cassandra import DEFAULT_USER, cassandra_service, cassandra_yaml, java_options
 from cryptoflow.services.java import Java
 from cryptoflow.services.processes import free_port
 from cryptoflow.services.service import Layout
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.connection import connect
+from cryptoflow_tests.running import running
 
 
 def test_it_listens_on_this_machine_only() -> None:
@@ -55,12 +55,9 @@ def test_what_is_not_a_plain_node_of_this_machine_is_external(settings: Cassandr
 def test_with_logins_only_the_right_password_opens_a_session(tmp_path: Path, jars_home: Path) -> None:
     settings = CassandraSettings(port=free_port(), username=DEFAULT_USER, password=DEFAULT_USER)
     service = cassandra_service(settings, authenticate=True)
-    started = local.up(tmp_path, [service], tied=True, jars_home=jars_home)
-    try:
+    with running(tmp_path, jars_home, service):
         with connect(settings) as session:
             assert session.execute("SELECT now() FROM system.local").one()
         for wrong in ({"password": "wrong"}, {"username": None}):
             with pytest.raises(CassandraLoginError), connect(settings.model_copy(update=wrong)):
                 pass
-    finally:
-        local.end(started, timeout_s=0)
