@@ -129,6 +129,14 @@ def _belongs(process: psutil.Process, dagster_home: str) -> bool:
         return False
 
 
+def is_java(process: psutil.Process) -> bool:
+    """Whether it is a JVM, and lives."""
+    try:
+        return bool(process.name() == "java")
+    except psutil.NoSuchProcess:
+        return False
+
+
 def kill(victims: Iterable[psutil.Process]) -> None:
     """SIGKILL to each that still lives."""
     for victim in victims:
@@ -265,7 +273,9 @@ class DagsterDev:
     def jvms(self, run_id: str) -> list[psutil.Process]:
         """Spark's JVMs of the run."""
         worker = self.worker(run_id)
-        return [child for child in worker.children(recursive=True) if child.name() == "java"] if worker else []
+        with suppress(psutil.NoSuchProcess):  # it has ended since
+            return [child for child in worker.children(recursive=True) if is_java(child)] if worker else []
+        return []
 
     # GraphQL
 

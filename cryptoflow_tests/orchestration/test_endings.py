@@ -24,7 +24,7 @@ from cryptoflow.shutdown import SHUTDOWN_S
 from cryptoflow.tables.connection import connect
 from cryptoflow.tables.reader import totals
 from cryptoflow.testing import Simulator, SimulatorConfig
-from cryptoflow_tests.dagster_dev import OVER, DagsterDev, Run, awaited, belongings
+from cryptoflow_tests.dagster_dev import OVER, DagsterDev, Run, awaited, belongings, is_java
 from cryptoflow_tests.exactness import cassandra, check_tables, kafka
 from cryptoflow_tests.orchestration.deaths import JOBS, LIVE, SENSORS, SUBSCRIPTIONS, new_place
 from cryptoflow_tests.orchestration.relay import Relay, relay
@@ -138,7 +138,7 @@ def check_gone(dev: DagsterDev, run_id: str) -> None:
     """No process of the run lives, and no JVM of any: those here have one Spark at a time."""
 
     def gone() -> bool:
-        return not dev.worker(run_id) and not any(each.name() == "java" for each in dev.family())
+        return not dev.worker(run_id) and not any(map(is_java, dev.family()))
 
     awaited(gone, f"the end of all processes of run {run_id}", PATIENCE_S)
 
