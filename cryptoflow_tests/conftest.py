@@ -28,7 +28,7 @@ from cryptoflow_tests.running import ONE_COMPILER, SECRET_KEY, Workplace, runnin
 REPOSITORY = Path(__file__).resolve().parents[1]
 JARS_HOME = REPOSITORY / ".cryptoflow"
 
-SHARED_KAFKA, SHARED_CASSANDRA = "TEST_KAFKA", "TEST_CASSANDRA_PORT"
+SHARED_HOME, SHARED_KAFKA, SHARED_CASSANDRA = "TEST_SERVICES_HOME", "TEST_KAFKA", "TEST_CASSANDRA_PORT"
 """Environment variables by which the workers know the services of their session."""
 
 LONGEST = ("orchestration", "browser", "test_wheel.py", "pipeline", "test_ci_recipe.py", "test_run.py")
@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cryptoflow-services-"))
         stack.enter_context(running(Path(folder), JARS_HOME, kafka, cassandra))
         config.add_cleanup(stack.pop_all().close)
-    os.environ |= {SHARED_KAFKA: kafka.address, SHARED_CASSANDRA: str(cassandra.port)}
+    os.environ |= {SHARED_HOME: folder, SHARED_KAFKA: kafka.address, SHARED_CASSANDRA: str(cassandra.port)}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -71,6 +71,9 @@ def jars_home() -> Path:
 @pytest.fixture(scope="session")
 def services_home() -> Iterator[Path]:
     """The folder of the session's services; it goes away with the session."""
+    if shared := os.environ.get(SHARED_HOME):
+        yield Path(shared)
+        return
     with tempfile.TemporaryDirectory(prefix="cryptoflow-services-") as folder:
         yield Path(folder)
 

@@ -186,7 +186,9 @@ def ivy_xml(jar_set: JarSet, excluded: Iterable[str]) -> str:
 
 def _run_ivy(name: str, ivy_file: Path, folder: Path, progress: Progress) -> None:
     command = [
-        *(str(find_java().executable), "-cp", f"{_PYSPARK_JARS}/*", "org.apache.ivy.Main"),
+        # One compiler: for the half minute that it lives, the second one costs more than it gains.
+        *(str(find_java().executable), "-XX:TieredStopAtLevel=1"),
+        *("-cp", f"{_PYSPARK_JARS}/*", "org.apache.ivy.Main"),
         *(
             "-ivy",
             str(ivy_file),
