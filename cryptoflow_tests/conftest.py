@@ -13,17 +13,20 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from pyspark.sql import SparkSession
 
 with warnings.catch_warnings():
     # kafka-python reads its message formats by functions of importlib.resources that Python 3.11 deprecates
     warnings.simplefilter("ignore", DeprecationWarning)
     import kafka  # noqa: F401
 from cryptoflow.services.cassandra import cassandra_service
+from cryptoflow.services.java import ONE_COMPILER
 from cryptoflow.services.kafka import kafka_service
 from cryptoflow.services.processes import free_port
 from cryptoflow.services.service import LOOPBACK, Service
-from cryptoflow.settings import CassandraSettings, KafkaSettings
-from cryptoflow_tests.running import ONE_COMPILER, SECRET_KEY, Workplace, running
+from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings
+from cryptoflow.spark.session import spark_session
+from cryptoflow_tests.running import SECRET_KEY, Workplace, running
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 JARS_HOME = REPOSITORY / ".cryptoflow"
@@ -98,6 +101,13 @@ def cassandra_port(services_home: Path, jars_home: Path) -> Iterator[int]:
     service = _cassandra()
     with running(services_home, jars_home, service):
         yield service.port
+
+
+@pytest.fixture(scope="session")
+def spark(jars_home: Path) -> Iterator[SparkSession]:
+    """A Spark session, the one of this process."""
+    with spark_session(SparkSettings(ui_port=free_port(), driver_memory="1g"), jars_home, connector=True) as session:
+        yield session
 
 
 @pytest.fixture

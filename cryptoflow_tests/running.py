@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 
 from cryptoflow.services import local
+from cryptoflow.services.java import ONE_COMPILER
 from cryptoflow.services.processes import Process
 from cryptoflow.services.service import Service
-
-ONE_COMPILER = "-XX:TieredStopAtLevel=1"
-"""For JVMs that live as shortly as in tests: Java's second compiler would cost more than it gains."""
 
 SECRET_KEY = "key-that-nobody-may-see-5d41402abc4b2a76"
 """The API key of runs in tests: no file and no output may hold it."""

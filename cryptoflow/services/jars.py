@@ -18,7 +18,7 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from cryptoflow.errors import PrerequisiteError
-from cryptoflow.services.java import find_java
+from cryptoflow.services.java import ONE_COMPILER, find_java
 from cryptoflow.services.locks import exclusive
 
 LOCK_FILE = Path(__file__).with_name("jars.lock")
@@ -186,8 +186,7 @@ def ivy_xml(jar_set: JarSet, excluded: Iterable[str]) -> str:
 
 def _run_ivy(name: str, ivy_file: Path, folder: Path, progress: Progress) -> None:
     command = [
-        # One compiler: for the half minute that it lives, the second one costs more than it gains.
-        *(str(find_java().executable), "-XX:TieredStopAtLevel=1"),
+        *(str(find_java().executable), ONE_COMPILER),
         *("-cp", f"{_PYSPARK_JARS}/*", "org.apache.ivy.Main"),
         *(
             "-ivy",

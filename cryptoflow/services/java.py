@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from cryptoflow.errors import PrerequisiteError
@@ -15,6 +16,11 @@ OLDEST = 17
 
 FIX = "apt-get install -y openjdk-17-jre-headless"
 """What installs a right Java on Debian and Ubuntu."""
+
+ONE_COMPILER = "-XX:TieredStopAtLevel=1"
+"""For JVMs that live half a minute or less: Java's second compiler would cost more than it gains."""
+
+VERSION_TIMEOUT_S = 60.0
 
 _WAY_OUT = f"install Java 17 or 21 (Debian: `{FIX}`) or set JAVA_HOME to one"
 
@@ -34,13 +40,7 @@ def find_java(env: Mapping[str, str] | None = None) -> Java:
     Raises:
         PrerequisiteError: there is none, it does not run, or it is too old.
     """
-    executable = _executable(os.environ if env is None else env)
-    version = parse_version(_version_text(executable))
-    if version is None:
-        raise PrerequisiteError(f"{executable} does not tell its version: {_WAY_OUT}.")
-    if version < OLDEST:
-        raise PrerequisiteError(f"Java {version} ({executable}) is too old: {_WAY_OUT}.")
-    return Java(executable, version)
+    return _checked(_executable(os.environ if env is None else env))
 
 
 def parse_version(text: str) -> int | None:
@@ -61,9 +61,23 @@ def _executable(env: Mapping[str, str]) -> Path:
     return Path(found)
 
 
+@cache
+def _checked(executable: Path) -> Java:
+    version = parse_version(_version_text(executable))
+    if version is None:
+        raise PrerequisiteError(f"{executable} does not tell its version: {_WAY_OUT}.")
+    if version < OLDEST:
+        raise PrerequisiteError(f"Java {version} ({executable}) is too old: {_WAY_OUT}.")
+    return Java(executable, version)
+
+
 def _version_text(executable: Path) -> str:
+    # Not in our process group: Ctrl-C would end it before it answers, and be told as a Java that does not run.
+    command = [executable, "-version"]
     try:
-        done = subprocess.run([executable, "-version"], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=VERSION_TIMEOUT_S, check=False, start_new_session=True
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PrerequisiteError(f"{executable} does not run ({error}): {_WAY_OUT}.") from None
     return done.stderr + done.stdout

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cryptoflow.errors import ServiceError
-from cryptoflow.services.java import Java
+from cryptoflow.services.java import ONE_COMPILER, Java
 from cryptoflow.services.processes import free_port
 from cryptoflow.services.service import LOOPBACK, Layout, Service, is_local, jvm, listening, loopback
 from cryptoflow.settings import KafkaSettings
@@ -133,7 +133,7 @@ def _format(java: Java, layout: Layout, host: str, port: int) -> None:
     config = _write_config(layout, host, port, new)
     tool = ("kafka.tools.StorageTool", "format", "-t", cluster_id(uuid.uuid4()), "-c", str(config))
     done = subprocess.run(
-        jvm(java, layout, HEAP, ("-XX:TieredStopAtLevel=1",), tool),
+        jvm(java, layout, HEAP, (ONE_COMPILER,), tool),
         capture_output=True,
         text=True,
         timeout=120,

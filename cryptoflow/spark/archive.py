@@ -14,7 +14,7 @@ from pathlib import Path
 import pyspark
 
 from cryptoflow.errors import AggregationError
-from cryptoflow.services.java import find_java
+from cryptoflow.services.java import ONE_COMPILER, find_java
 from cryptoflow.services.locks import exclusive
 
 BUILD_TIMEOUT_S = 300.0
@@ -49,7 +49,7 @@ def build(home: Path) -> Path:
 def _build(path: Path) -> None:
     draft = path.with_suffix(".draft")
     draft.unlink(missing_ok=True)
-    environment = os.environ | {"JDK_JAVA_OPTIONS": f"-XX:ArchiveClassesAtExit={draft} {QUIET}"}
+    environment = os.environ | {"JDK_JAVA_OPTIONS": f"-XX:ArchiveClassesAtExit={draft} {ONE_COMPILER} {QUIET}"}
     command = [sys.executable, "-m", "cryptoflow.spark.exercise"]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(

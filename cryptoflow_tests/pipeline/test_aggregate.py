@@ -33,6 +33,8 @@ EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive, as the driver's times are
 
 Aggregate = Callable[..., Figures]
 
+pytestmark = pytest.mark.usefixtures("one_spark")
+
 
 def some_frames(count: int, start_s: float, step_s: float = 1.0) -> list[bytes]:
     return list(frames(SimulatorConfig(max_trades=count, start_time_s=start_s, time_step_s=step_s), PAIRS))
@@ -55,9 +57,7 @@ def aggregate_all(place: Workplace, kafka: KafkaSettings, cassandra: CassandraSe
     """Runs the aggregation until the topic is drained."""
 
     def run(watermark_s: float = 60.0) -> Figures:
-        spark = SparkSettings(
-            watermark_s=watermark_s, trigger_s=3600, ui_port=int(place.env["SPARK_UI_PORT"]), master="local[2]"
-        )
+        spark = SparkSettings(watermark_s=watermark_s, trigger_s=3600)
         return aggregate(kafka, cassandra, spark, Path(place.env["CRYPTOFLOW_HOME"]), Control(timeout_s=0.01))
 
     return run

@@ -17,8 +17,12 @@ from cryptoflow.testing import Faults, Simulator, SimulatorConfig
 from cryptoflow_tests.truth import true_candles
 
 BINANCE = "0~Binance~BTC~USDT"
-HOME = Path(__file__).resolve().parents[2] / ".cryptoflow"
-SPARK = SparkSettings(trigger_s=0.5, ui_port=14000)
+HOME = Path("none")
+"""Where a session of the run's own would have its jars."""
+
+SPARK = SparkSettings(trigger_s=0.5)
+
+pytestmark = pytest.mark.usefixtures("one_spark")
 
 
 def run_memory_mode(

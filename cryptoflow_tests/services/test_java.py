@@ -1,6 +1,7 @@
 """Java is found, or its absence told with the way out."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ from cryptoflow.errors import PrerequisiteError
 from cryptoflow.services.java import FIX, find_java, parse_version
 
 
-def fake_java(folder: Path, version: str) -> None:
+def fake_java(folder: Path, version: str, unless: str = "False") -> None:
+    """A program that tells a version as Java does, unless a Python expression holds."""
     java = folder / "bin" / "java"
     java.parent.mkdir()
-    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
+    java.write_text(f"#!{sys.executable}\nimport os\n({unless}) or print('openjdk version \"{version}\"')\n")
     java.chmod(0o755)
 
 
@@ -40,6 +42,11 @@ def test_a_java_that_is_too_old_is_told(tmp_path: Path) -> None:
     fake_java(tmp_path, "11.0.25")
     with pytest.raises(PrerequisiteError, match=r"Java 11 .* too old"):
         find_java({"JAVA_HOME": str(tmp_path)})
+
+
+def test_ctrl_c_reaches_only_the_program_and_not_the_java_that_it_asks(tmp_path: Path) -> None:
+    fake_java(tmp_path, "17.0.1", unless="os.getpgrp() == os.getpgid(os.getppid())")
+    assert find_java({"JAVA_HOME": str(tmp_path)}).version == 17
 
 
 @pytest.mark.parametrize(
