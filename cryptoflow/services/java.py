@@ -73,7 +73,7 @@ def _checked(executable: Path) -> Java:
 
 def _version_text(executable: Path) -> str:
     # Not in our process group: Ctrl-C would end it before it answers, and be told as a Java that does not run.
-    command = [executable, "-version"]
+    command = (str(executable), "-version")
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=VERSION_TIMEOUT_S, check=False, start_new_session=True
