@@ -26,7 +26,7 @@ from cryptoflow.services.processes import free_port
 from cryptoflow.services.service import LOOPBACK, Service
 from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings
 from cryptoflow.spark.session import spark_session
-from cryptoflow_tests.running import SECRET_KEY, Workplace, running
+from cryptoflow_tests.running import SECRET_KEY, Workplace, new_place, running, services_env
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 JARS_HOME = REPOSITORY / ".cryptoflow"
@@ -123,26 +123,10 @@ def keyspace() -> str:
 
 
 @pytest.fixture
-def place(
-    tmp_path: Path, kafka_bootstrap: str, cassandra_port: int, topic: str, keyspace: str, jars_home: Path
-) -> Workplace:
+def place(tmp_path: Path, jars_home: Path, kafka_bootstrap: str, cassandra_port: int) -> Workplace:
     """A folder with the tests' services in its environment."""
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "jars").symlink_to(jars_home / "jars")
-    (tmp_path / "dagster").mkdir()
-    env = {
-        "CRYPTOCOMPARE_API_KEY": SECRET_KEY,
-        "CRYPTOFLOW_HOME": str(home),
-        "DAGSTER_HOME": str(tmp_path / "dagster"),
-        "KAFKA_BOOTSTRAP_SERVERS": kafka_bootstrap,
-        "KAFKA_TOPIC": topic,
-        "CASSANDRA_PORT": str(cassandra_port),
-        "CASSANDRA_KEYSPACE": keyspace,
-        "CRYPTOFLOW_TRIGGER": "1",
-        "SPARK_UI_PORT": str(free_port()),
-    }
-    return Workplace(tmp_path, env)
+    services = services_env(kafka_bootstrap, cassandra_port)
+    return new_place(tmp_path, jars_home, CRYPTOCOMPARE_API_KEY=SECRET_KEY, **services)
 
 
 @pytest.fixture(scope="session")

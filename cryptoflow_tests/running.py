@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,11 +15,14 @@ import pytest
 
 from cryptoflow.services import local
 from cryptoflow.services.java import ONE_COMPILER
-from cryptoflow.services.processes import Process
+from cryptoflow.services.processes import Process, free_port
 from cryptoflow.services.service import Service
 
 SECRET_KEY = "key-that-nobody-may-see-5d41402abc4b2a76"
 """The API key of runs in tests: no file and no output may hold it."""
+
+TRIGGER_S = 3.0
+"""Between two batches of runs in tests: each takes most of a second of a processor, however little is in it."""
 
 RUN_ITSELF = """
 import runpy, signal, sys
@@ -29,12 +33,17 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """`-m` as it is in a terminal: what a background shell starts ignores SIGINT, and so do its children."""
 
 
+def up(home: Path, jars_home: Path, *services: Service) -> dict[str, Process]:
+    """Start the services, for the length of this process at most."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("JDK_JAVA_OPTIONS", ONE_COMPILER)
+        return local.up(home, services, tied=True, jars_home=jars_home)
+
+
 @contextmanager
 def running(home: Path, jars_home: Path, *services: Service) -> Iterator[dict[str, Process]]:
     """The services, for the length of the block or of this process."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("JDK_JAVA_OPTIONS", ONE_COMPILER)
-        started = local.up(home, services, tied=True, jars_home=jars_home)
+    started = up(home, jars_home, *services)
     try:
         yield started
     finally:
@@ -82,3 +91,29 @@ class Workplace:
         wanted = text.encode()
         found = (path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink())
         return [path for path in found if wanted in path.read_bytes()]
+
+
+def new_place(folder: Path, jars_home: Path, **env: str) -> Workplace:
+    """A folder to run in, with homes of its own, and an environment beside those."""
+    home, dagster_home = folder / "home", folder / "dagster"
+    for made in (home, dagster_home):
+        made.mkdir()
+    (home / "jars").symlink_to(jars_home / "jars")
+    own = {
+        "CRYPTOFLOW_HOME": str(home),
+        "DAGSTER_HOME": str(dagster_home),
+        "CRYPTOFLOW_TRIGGER": str(TRIGGER_S),
+        "SPARK_UI_PORT": str(free_port()),
+    }
+    return Workplace(folder, own | env)
+
+
+def services_env(kafka: str, cassandra_port: int) -> dict[str, str]:
+    """The environment of a topic and a keyspace that nobody else has, in these services."""
+    name = uuid.uuid4().hex
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "KAFKA_TOPIC": f"test-{name}",
+        "CASSANDRA_PORT": str(cassandra_port),
+        "CASSANDRA_KEYSPACE": f"test_{name}",
+    }

@@ -9,9 +9,9 @@ from cryptoflow.candles import Candle
 from cryptoflow.defs.resources import CassandraResource, FeedResource, KafkaResource, SparkResource
 from cryptoflow.defs.streaming import StreamingConfig, streaming
 from cryptoflow.feeds.source import open_feed
-from cryptoflow.render import candle_table, new_console
 
-# The pipeline is imported inside the ops: Dagster loads these definitions in processes that never stream.
+# The pipeline and the screen are imported inside the ops: Dagster loads these definitions in processes that never
+# stream.
 
 SHOWN_CANDLES = 50
 """Candles in the log and metadata of a run, at most."""
@@ -63,6 +63,7 @@ def aggregate_in_memory(
 ) -> None:
     """Aggregate the feed's trades; the candles go to the console and into the run's metadata."""
     from cryptoflow.pipeline import memory
+    from cryptoflow.render import candle_table, new_console
 
     console = new_console()
 

@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
 
-from cryptoflow.services.processes import free_port
 from cryptoflow_tests.dagster_dev import DagsterDev
-from cryptoflow_tests.running import Workplace
+from cryptoflow_tests.running import new_place
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NO_BROWSER = "There is no browser: install Chromium (Debian: apt-get install -y chromium)."
@@ -93,18 +92,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def dagster(tmp_path_factory: pytest.TempPathFactory, jars_home: Path) -> Iterator[DagsterDev]:
     """`dagster dev` as a newcomer has it: no API key, so the feed is the built-in simulator."""
-    folder = tmp_path_factory.mktemp("ui")
-    home, dagster_home = folder / "home", folder / "dagster"
-    home.mkdir()
-    dagster_home.mkdir()
-    (home / "jars").symlink_to(jars_home / "jars")
-    env = {
-        "CRYPTOFLOW_HOME": str(home),
-        "DAGSTER_HOME": str(dagster_home),
-        "CRYPTOFLOW_TRIGGER": "1",
-        "SPARK_UI_PORT": str(free_port()),
-    }
-    with DagsterDev(Workplace(folder, env)) as started:
+    with DagsterDev(new_place(tmp_path_factory.mktemp("ui"), jars_home)) as started:
         yield started
 
 

@@ -16,11 +16,11 @@ from cryptoflow.errors import DeliveryError, KafkaError, KafkaUnreachableError
 from cryptoflow.feeds.sink import Sink
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.kafka_io.topics import make_topics
-from cryptoflow.services import local
 from cryptoflow.services.kafka import kafka_service
 from cryptoflow.services.processes import Process, free_port, stop
 from cryptoflow.settings import KafkaSettings
 from cryptoflow.trades import Trade, kafka_key
+from cryptoflow_tests.running import up
 
 Make = Callable[..., tuple[Trade, bytes]]
 Read = Callable[[KafkaSettings, str], list[Any]]
@@ -40,7 +40,7 @@ class MortalKafka:
 
     def start(self) -> None:
         service = kafka_service(KafkaSettings(bootstrap_servers=self.server))
-        self._processes |= local.up(self._home, [service], tied=True, jars_home=self._jars_home)
+        self._processes |= up(self._home, self._jars_home, service)
 
     def kill(self) -> None:
         for process in self._processes.values():

@@ -6,7 +6,6 @@ with no step by hand, until one run of each job streams again.
 
 import threading
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,14 +16,13 @@ import psutil
 from cassandra.cluster import Session
 
 from cryptoflow.kafka_io.offsets import end_offsets
-from cryptoflow.services.processes import free_port
 from cryptoflow.settings import CassandraSettings, KafkaSettings
 from cryptoflow.tables.connection import connect, ensure_schema
 from cryptoflow.tables.reader import totals
 from cryptoflow.testing import Simulator, SimulatorConfig
 from cryptoflow_tests.dagster_dev import DagsterDev, Run, awaited, belongings, kill, worker_pids
 from cryptoflow_tests.exactness import cassandra, check_tables, kafka
-from cryptoflow_tests.running import Workplace
+from cryptoflow_tests.running import new_place, services_env
 from cryptoflow_tests.topics import each_record
 from cryptoflow_tests.truth import true_candles
 
@@ -45,25 +43,6 @@ PATIENCE_S = 180.0
 """What is given up after; the law is stated by whoever looks at the times."""
 
 WORKER, JVM = "run worker", "Spark JVM"
-
-
-def new_place(folder: Path, kafka: str, cassandra_port: int, jars_home: Path) -> Workplace:
-    """A folder with the services in its environment, and a topic and a keyspace of its own."""
-    for name in ("home", "dagster"):
-        (folder / name).mkdir()
-    (folder / "home" / "jars").symlink_to(jars_home / "jars")
-    own = uuid.uuid4().hex
-    env = {
-        "CRYPTOFLOW_HOME": str(folder / "home"),
-        "DAGSTER_HOME": str(folder / "dagster"),
-        "KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "KAFKA_TOPIC": f"test-{own}",
-        "CASSANDRA_PORT": str(cassandra_port),
-        "CASSANDRA_KEYSPACE": f"test_{own}",
-        "CRYPTOFLOW_TRIGGER": "1",
-        "SPARK_UI_PORT": str(free_port()),
-    }
-    return Workplace(folder, env)
 
 
 class Census:
@@ -311,7 +290,7 @@ def scenario(
     folder: Path, kafka: KafkaSettings, cassandra_settings: CassandraSettings, jars_home: Path, rate: float
 ) -> Iterator[Scenario]:
     """Both kept runs at work, by their sensors, on a feed of `rate` trades/s."""
-    place = new_place(folder, kafka.bootstrap_servers, cassandra_settings.port, jars_home)
+    place = new_place(folder, jars_home, **services_env(kafka.bootstrap_servers, cassandra_settings.port))
     with (
         Simulator(SimulatorConfig(rate=rate)) as simulator,
         connect(cassandra(place)) as session,

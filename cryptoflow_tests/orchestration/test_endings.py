@@ -26,9 +26,9 @@ from cryptoflow.tables.reader import totals
 from cryptoflow.testing import Simulator, SimulatorConfig
 from cryptoflow_tests.dagster_dev import OVER, DagsterDev, Run, awaited, belongings, is_java
 from cryptoflow_tests.exactness import cassandra, check_tables, kafka
-from cryptoflow_tests.orchestration.deaths import JOBS, LIVE, SENSORS, SUBSCRIPTIONS, new_place
+from cryptoflow_tests.orchestration.deaths import JOBS, LIVE, SENSORS, SUBSCRIPTIONS
 from cryptoflow_tests.orchestration.relay import Relay, relay
-from cryptoflow_tests.running import Workplace, running
+from cryptoflow_tests.running import Workplace, new_place, running, services_env
 from cryptoflow_tests.topics import each_record
 from cryptoflow_tests.truth import true_candles
 
@@ -80,7 +80,8 @@ def feed() -> Iterator[Relay]:
 def stage(
     feed: Relay, tmp_path_factory: pytest.TempPathFactory, kafka_bootstrap: str, cassandra_port: int, jars_home: Path
 ) -> Iterator[Stage]:
-    place = new_place(tmp_path_factory.mktemp("endings"), kafka_bootstrap, cassandra_port, jars_home)
+    services = services_env(kafka_bootstrap, cassandra_port)
+    place = new_place(tmp_path_factory.mktemp("endings"), jars_home, **services)
     (place.folder / "sitecustomize.py").write_text(SHORTENED_CLOCK)
     place.env["PYTHONPATH"] = str(place.folder)
     with DagsterDev(fed(place, feed)) as dev:
@@ -363,8 +364,8 @@ def command(
 ) -> Future[Command]:
     """Ended as soon as trades come, while Spark may still be starting."""
     env = alone.place.env
-    kafka_at, cassandra_port = env["KAFKA_BOOTSTRAP_SERVERS"], int(env["CASSANDRA_PORT"])
-    place = fed(new_place(tmp_path_factory.mktemp("command"), kafka_at, cassandra_port, jars_home), feed)
+    services = services_env(env["KAFKA_BOOTSTRAP_SERVERS"], int(env["CASSANDRA_PORT"]))
+    place = fed(new_place(tmp_path_factory.mktemp("command"), jars_home, **services), feed)
 
     def interrupt() -> Command:
         process = place.process("cryptoflow", "run", "--timeout", "0", "--ui-port", str(free_port()))

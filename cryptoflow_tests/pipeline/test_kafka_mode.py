@@ -1,6 +1,7 @@
-"""The main job as users run it, by the dagster command: simulator, websocket, Kafka, Spark, Cassandra."""
+"""The main job: simulator, websocket, Kafka, Spark, Cassandra; by the dagster command as users run it, or its parts."""
 
 import csv
+import gzip
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from cryptoflow.feeds.source import Feed
+from cryptoflow.pipeline.aggregate import aggregate
+from cryptoflow.pipeline.ingest import ingest
+from cryptoflow.pipeline.supervision import Control, Figures
+from cryptoflow.settings import FeedSettings, SparkSettings
 from cryptoflow.tables.connection import connect
 from cryptoflow.tables.reader import totals
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
@@ -44,6 +50,20 @@ def run_kafka_mode(place: Workplace, config: SimulatorConfig, subscriptions: Seq
     return simulator
 
 
+def ingest_all(place: Workplace, config: SimulatorConfig) -> None:
+    """Carry a simulator's whole feed into Kafka, in this process."""
+    control = Control(timeout_s=120, report_every_s=0.1)
+    with Simulator(config) as simulator:
+
+        def report(figures: Figures) -> None:
+            if simulator.finished.is_set() and figures["acknowledged"] >= simulator.sent.distinct:
+                control.stop.set()
+
+        control.report = report
+        feed = Feed(simulator.url, FeedSettings(subscriptions=BINANCE), simulated=False)
+        ingest(feed, kafka(place), Path(place.env["CRYPTOFLOW_HOME"]), control, lambda event: None)
+
+
 def test_recorded_trades_become_the_venues_own_candles(place: Workplace, shared: Path) -> None:
     replay = shared / "replay" / "binance-futures-btcusdt.jsonl.gz"
     run_kafka_mode(place, SimulatorConfig(replay=replay, speed=0), [BINANCE])
@@ -69,11 +89,12 @@ def test_recorded_trades_become_the_venues_own_candles(place: Workplace, shared:
     assert place.files_holding(SECRET_KEY) == []
 
 
+@pytest.mark.usefixtures("one_spark")
 def test_rows_on_both_sides_of_midnight_utc_are_exact(place: Workplace, shared: Path) -> None:
-    import gzip
-
     replay = shared / "replay" / "binance-spot-btcusdt-midnight.jsonl.gz"
-    run_kafka_mode(place, SimulatorConfig(replay=replay, speed=0), [BINANCE])
+    ingest_all(place, SimulatorConfig(replay=replay, speed=0))
+    settings = SparkSettings(trigger_s=3600)
+    aggregate(kafka(place), cassandra(place), settings, Path(place.env["CRYPTOFLOW_HOME"]), Control(timeout_s=0.01))
     with gzip.open(replay) as lines:
         check_tables(place, true_candles(lines))
 

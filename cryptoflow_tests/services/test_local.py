@@ -19,11 +19,13 @@ from kafka.admin import NewTopic
 from cryptoflow.errors import PrerequisiteError, ServiceError
 from cryptoflow.services import local, processes
 from cryptoflow.services.cassandra import cassandra_service
+from cryptoflow.services.java import ONE_COMPILER
 from cryptoflow.services.kafka import kafka_service
 from cryptoflow.services.processes import Process, free_port
 from cryptoflow.services.service import Service, listening
 from cryptoflow.settings import CassandraSettings, KafkaSettings
 from cryptoflow.tables.connection import connect
+from cryptoflow_tests.running import up
 
 UP = """
 import json, sys
@@ -64,6 +66,7 @@ def pair(jars_home: Path) -> Iterator[Pair]:
         **os.environ,
         "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "CASSANDRA_PORT": str(cassandra.port),
+        "JDK_JAVA_OPTIONS": ONE_COMPILER,
         "PYTHONPATH": str(Path(local.__file__).parents[2]),
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -129,7 +132,7 @@ def test_killed_services_come_back_with_all_that_was_acknowledged(
     kill(pair.processes["kafka"])
 
     assert [each.state for each in local.status(pair.home, pair.services)] == ["down", "down"]
-    started = local.up(pair.home, pair.services, tied=True, jars_home=jars_home)
+    started = up(pair.home, jars_home, *pair.services)
 
     assert started.keys() == {"kafka", "cassandra"}
     assert read(pair.kafka, topic) == [b"trade"]
@@ -161,7 +164,7 @@ def read(settings: KafkaSettings, topic: str) -> list[bytes]:
 
 def test_down_ends_what_up_started_and_may_be_repeated(tmp_path: Path, jars_home: Path) -> None:
     service = kafka_service(KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}"))
-    started = local.up(tmp_path, [service], tied=True, jars_home=jars_home)
+    started = up(tmp_path, jars_home, service)
     try:
         assert started["kafka"].tied_to == os.getpid()
         assert local.down(tmp_path) == ["kafka"]
