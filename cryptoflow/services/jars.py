@@ -1,8 +1,9 @@
 """The jars of Kafka, Cassandra and Spark's Kafka connector: their versions, and how they come here.
 
-Apache Ivy, which pyspark ships, finds and fetches them. `jars.lock` beside this file holds the sha256 of each
-(`sha256  set/name.jar`, as sha256sum writes it; `relock` makes it). A set lands in HOME/jars/SET, whole or
-not at all.
+Apache Ivy, which pyspark ships, fetches them. `jars.lock` beside this file holds the sha256 of each and where it
+comes from (`sha256  set/organisation/module/revision/name.jar`); `relock` has Ivy find what a set needs, and writes
+it. So a set is fetched without reading a single description of a module, and lands in HOME/jars/SET, whole or not at
+all.
 """
 
 import hashlib
@@ -23,7 +24,18 @@ from cryptoflow.services.locks import exclusive
 
 LOCK_FILE = Path(__file__).with_name("jars.lock")
 FETCH_TIMEOUT_S = 900.0
-"""A set takes 10 to 60 s; a network that drops packets would keep Ivy for ever."""
+"""A set takes 5 to 30 s, to be found anew 10 to 80; a network that drops packets would keep Ivy for ever."""
+
+PLACED = "[organisation]/[module]/[revision]/[artifact]-[revision](-[classifier]).[ext]"
+"""Ivy's pattern of a path in `jars.lock`, below the set."""
+
+LOCKED_SETTINGS = """\
+<ivysettings>
+  <settings defaultResolver="public"/>
+  <resolvers><ibiblio name="public" m2compatible="true" usepoms="false" checksums=""/></resolvers>
+</ivysettings>
+"""
+"""Ivy's settings where all is known: no descriptions of modules, and no checksums beside our own."""
 
 _MARKER = ".complete"
 _PYSPARK = find_spec("pyspark")
@@ -83,10 +95,15 @@ def spark_jars(home: Path) -> list[Path]:
     return [jar_folder(home, "spark") / jar for jar in locked_jars("spark")]
 
 
-def locked_jars(name: str, lock: Path = LOCK_FILE) -> dict[str, str]:
-    """The sha256 of each jar (by file name) of a set, from the lock file."""
+def locked_paths(name: str, lock: Path = LOCK_FILE) -> dict[str, str]:
+    """The sha256 of each jar of a set, by `organisation/module/revision/name.jar`, from the lock file."""
     lines = (line.split("  ", 1) for line in lock.read_text().splitlines())
-    return {Path(path).name: digest for digest, path in lines if Path(path).parent.name == name}
+    return {path.removeprefix(f"{name}/"): digest for digest, path in lines if path.startswith(f"{name}/")}
+
+
+def locked_jars(name: str) -> dict[str, str]:
+    """The sha256 of each jar (by file name) of a set, from the lock file."""
+    return {Path(path).name: digest for path, digest in locked_paths(name).items()}
 
 
 def lock_text(jars: Mapping[str, str], prefix: str = "") -> str:
@@ -95,8 +112,8 @@ def lock_text(jars: Mapping[str, str], prefix: str = "") -> str:
 
 
 def hash_jars(folder: Path) -> dict[str, str]:
-    """The sha256 of each jar in a folder, by file name."""
-    return {path.name: _sha256(path) for path in sorted(folder.glob("*.jar"))}
+    """The sha256 of each jar below a folder, by its path from there."""
+    return {str(path.relative_to(folder)): _sha256(path) for path in sorted(folder.rglob("*.jar"))}
 
 
 def verify(folder: Path, locked: Mapping[str, str]) -> None:
@@ -118,10 +135,10 @@ def relock(home: Path, lock: Path = LOCK_FILE) -> None:
     """Write the lock file anew from what Ivy finds for `SETS`: to be done after changing a version."""
     text = ""
     for name in sorted(SETS):
-        folder = home / "jars" / f".{name}.relock"
-        _download(folder, name, _silent)
-        text += lock_text(hash_jars(folder), f"{name}/")
-        shutil.rmtree(folder)
+        found = home / "jars" / f".{name}.relock"
+        _download(found, name, ivy_xml(SETS[name], _shipped(name)), PLACED, _silent)
+        text += lock_text(hash_jars(found), f"{name}/")
+        shutil.rmtree(found)
     lock.write_text(text)
 
 
@@ -138,7 +155,7 @@ def _install(home: Path, name: str, progress: Progress, rehash: bool) -> None:
 
 def _fetch(home: Path, name: str, progress: Progress) -> None:
     folder, fetched = jar_folder(home, name), home / "jars" / f".{name}.new"
-    _download(fetched, name, progress)
+    _download(fetched, name, locked_ivy_xml(locked_paths(name)), Path(PLACED).name, progress, LOCKED_SETTINGS)
     locked = locked_jars(name)
     verify(fetched, locked)
     (fetched / _MARKER).write_text(lock_text(locked))
@@ -146,15 +163,23 @@ def _fetch(home: Path, name: str, progress: Progress) -> None:
     fetched.rename(folder)
 
 
-def _download(folder: Path, name: str, progress: Progress) -> None:
-    """Let Ivy fetch a set into an empty `folder`; its cache lies beside: a broken-off fetch goes on."""
+def _download(
+    folder: Path, name: str, wanted: str, pattern: str, progress: Progress, settings: str | None = None
+) -> None:
+    """Let Ivy fetch what an Ivy file asks for into an empty `folder`, each jar where the pattern puts it.
+
+    Its cache lies beside: a broken-off fetch goes on.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     cache = folder.parent / f".{name}.cache"
     cache.mkdir(exist_ok=True)
-    ivy_file = cache / "ivy.xml"
-    ivy_file.write_text(ivy_xml(SETS[name], _shipped(name)))
-    _run_ivy(name, ivy_file, folder, progress)
+    (cache / "ivy.xml").write_text(wanted)
+    options = ["-cache", str(cache), "-ivy", str(cache / "ivy.xml"), "-retrieve", f"{folder}/{pattern}"]
+    if settings:
+        (cache / "ivysettings.xml").write_text(settings)
+        options += ["-settings", str(cache / "ivysettings.xml")]
+    _run_ivy(name, options, progress)
     shutil.rmtree(cache)
 
 
@@ -176,31 +201,40 @@ def ivy_xml(jar_set: JarSet, excluded: Iterable[str]) -> str:
         f"<dependency org={quoteattr(org)} name={quoteattr(name)} rev={quoteattr(revision)} conf='default'/>"
         for org, name, revision in jar_set.modules
     )
-    excludes = "".join(f"<exclude module={quoteattr(module)}/>" for module in excluded)
+    return _module_xml(dependencies + "".join(f"<exclude module={quoteattr(module)}/>" for module in excluded))
+
+
+def _module_xml(dependencies: str) -> str:
     return (
-        "<ivy-module version='2.0'><info organisation='cryptoflow' module='jars'/>"
-        "<configurations><conf name='default'/></configurations>"
-        f"<dependencies>{dependencies}{excludes}</dependencies></ivy-module>"
+        "<ivy-module version='2.0' xmlns:m='http://ant.apache.org/ivy/maven'>"
+        "<info organisation='cryptoflow' module='jars'/><configurations><conf name='default'/></configurations>"
+        f"<dependencies>{dependencies}</dependencies></ivy-module>"
     )
 
 
-def _run_ivy(name: str, ivy_file: Path, folder: Path, progress: Progress) -> None:
-    command = [
-        *(str(find_java().executable), ONE_COMPILER),
-        *("-cp", f"{_PYSPARK_JARS}/*", "org.apache.ivy.Main"),
-        *(
-            "-ivy",
-            str(ivy_file),
-            "-cache",
-            str(ivy_file.parent),
-            "-confs",
-            "default",
-            "-types",
-            "jar",
-            "bundle",
-        ),
-        *("-retrieve", f"{folder}/[artifact]-[revision](-[classifier]).[ext]"),
-    ]
+def locked_ivy_xml(paths: Iterable[str]) -> str:
+    """The Ivy file that asks for exactly these jars of the lock file, in the same format."""
+    modules: dict[tuple[str, str, str], list[str]] = {}
+    for path in paths:
+        *module, jar = path.split("/")
+        modules.setdefault((module[0], module[1], module[2]), []).append(jar)
+    dependencies = "".join(
+        f"<dependency org={quoteattr(org)} name={quoteattr(name)} rev={quoteattr(revision)} conf='default'"
+        f" transitive='false'>{''.join(_artifact_xml(jar, revision) for jar in jars)}</dependency>"
+        for (org, name, revision), jars in modules.items()
+    )
+    return _module_xml(dependencies)
+
+
+def _artifact_xml(jar: str, revision: str) -> str:
+    artifact, _, classifier = jar.removesuffix(".jar").rpartition(f"-{revision}")
+    classified = f" m:classifier={quoteattr(classifier.removeprefix('-'))}" if classifier else ""
+    return f"<artifact name={quoteattr(artifact)} type='jar' ext='jar'{classified}/>"
+
+
+def _run_ivy(name: str, options: Iterable[str], progress: Progress) -> None:
+    java = (str(find_java().executable), ONE_COMPILER, "-cp", f"{_PYSPARK_JARS}/*", "org.apache.ivy.Main")
+    command = [*java, "-confs", "default", "-types", "jar", "bundle", *options]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as ivy:

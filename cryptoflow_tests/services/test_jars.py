@@ -4,6 +4,7 @@ import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pyspark
 import pytest
@@ -80,11 +81,29 @@ def test_spark_is_given_nothing_that_it_has_already() -> None:
 
 
 def test_the_lock_file_is_written_as_it_is_read(tmp_path: Path) -> None:
-    sets = {name: jars.locked_jars(name) for name in jars.SETS}
+    sets = {name: jars.locked_paths(name) for name in jars.SETS}
     lock = tmp_path / "jars.lock"
     lock.write_text("".join(jars.lock_text(sets[name], f"{name}/") for name in sorted(sets)))
     assert lock.read_text() == jars.LOCK_FILE.read_text()
-    assert {name: jars.locked_jars(name, lock) for name in jars.SETS} == sets
+    assert {name: jars.locked_paths(name, lock) for name in jars.SETS} == sets
+
+
+@pytest.mark.parametrize("name", jars.SETS)
+def test_no_two_jars_of_a_set_have_the_same_name(name: str) -> None:
+    assert len(jars.locked_jars(name)) == len(jars.locked_paths(name)) > 0
+
+
+def test_a_jar_is_asked_for_by_all_that_its_place_tells() -> None:
+    asked = ElementTree.fromstring(
+        jars.locked_ivy_xml(
+            ["io.netty/epoll/4.1.Final/epoll-4.1.Final-linux.jar", "io.netty/epoll/4.1.Final/epoll-4.1.Final.jar"]
+        )
+    )
+    [dependency] = asked.iter("dependency")
+    assert [dependency.get(key) for key in ("org", "name", "rev")] == ["io.netty", "epoll", "4.1.Final"]
+    classifier = "{http://ant.apache.org/ivy/maven}classifier"
+    artifacts = [(artifact.get("name"), artifact.get(classifier)) for artifact in dependency.iter("artifact")]
+    assert artifacts == [("epoll", "linux"), ("epoll", None)]
 
 
 @pytest.mark.parametrize(

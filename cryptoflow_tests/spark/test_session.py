@@ -97,7 +97,8 @@ def test_temporary_files_of_a_killed_jvm_go_with_the_next_start(tmp_path: Path) 
 
 
 def test_a_running_session_leaves_ctrl_c_to_python(spark: SparkSession) -> None:
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    # the second is what a program has that a shell started in the background
+    assert signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_IGN)
 
 
 def test_a_session_runs_this_python_and_gives_the_signal_handler_back(jars_home: Path) -> None:
