@@ -58,7 +58,7 @@ screenshots: setup browser ## Take the pictures of docs/ui.md anew
 check: $(READY) ## Formatter, linter, strict types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	nice $(BIN)/mypy
 
 format: $(READY) ## Format, and fix what the linter can
 	$(BIN)/ruff format .

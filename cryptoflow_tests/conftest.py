@@ -34,7 +34,16 @@ JARS_HOME = REPOSITORY / ".cryptoflow"
 SHARED_HOME, SHARED_KAFKA, SHARED_CASSANDRA = "TEST_SERVICES_HOME", "TEST_KAFKA", "TEST_CASSANDRA_PORT"
 """Environment variables by which the workers know the services of their session."""
 
-LONGEST = ("orchestration", "browser", "test_wheel.py", "pipeline", "test_ci_recipe.py", "test_run.py")
+LONGEST = (
+    "orchestration",
+    "browser",
+    "test_wheel.py",
+    "pipeline",
+    "spark",
+    "test_ci_recipe.py",
+    "test_run.py",
+    "services",
+)
 """Files and folders whose tests take longest: they begin first, so that the workers of a session end together."""
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine must not fail a law

@@ -24,9 +24,9 @@ def test_the_wheel_runs_memory_mode_from_an_empty_folder(tmp_path: Path) -> None
     run(UV, "venv", "--python", sys.executable, venv, cwd=tmp_path)
     install = (UV, "pip", "install", "--python", venv / "bin" / "python", "-c", REPOSITORY / "requirements.lock", wheel)
     try:
-        run(*install, "--offline", cwd=tmp_path)  # out of the cache; it would be asked again whether it is up to date
+        run(*install, "--offline", cwd=REPOSITORY)  # what `make setup` left in uv's cache
     except AssertionError:
-        run(*install, cwd=tmp_path)
+        run(*install, cwd=REPOSITORY)
     empty.mkdir()
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("CRYPTO", "DAGSTER", "PYTHON"))}
     output = run(
