@@ -188,7 +188,7 @@ def failure(instance: "DagsterInstance", run_id: str) -> str | None:
         if said and said.description:
             return str(said.description)
         if error:
-            return str((error.cause or error).message).strip()
+            return str((error.cause or error).message).strip().partition("\n")[0]
     return None
 
 

@@ -19,6 +19,7 @@ from cryptoflow.feeds.source import SIMULATED, is_simulated
 from cryptoflow.pipeline.status import forget_status, read_statuses
 from cryptoflow.render import candle_table, new_console
 from cryptoflow.services import local
+from cryptoflow.services.machine import full_disk_told
 from cryptoflow.services.processes import Process
 from cryptoflow.settings import CassandraSettings, FeedSettings, KafkaSettings, SparkSettings, load
 from cryptoflow.shutdown import TIED_TO, Deadline, checked_timeout_s, stop_on_signals
@@ -77,7 +78,7 @@ class Session:
         """From the first check to the summary; False if the run failed.
 
         Raises:
-            CryptoflowError: what it needs could not be started.
+            CryptoflowError: what it needs could not be started, or the disk is full.
         """
         doctor.require([doctor.checked("Java", doctor.java)])
         feed = load(FeedSettings)
@@ -87,6 +88,7 @@ class Session:
         os.environ |= {TIED_TO: str(os.getpid()), "CRYPTOFLOW_HOME": str(self._home)}
         with ExitStack() as stack:
             instance, launcher = stack.enter_context(self._started())
+            look_at_disk = stack.enter_context(full_disk_told(self._home))
             candles = stack.enter_context(self._candles())
             if self._stop.is_set():
                 return True
@@ -96,7 +98,7 @@ class Session:
             stack.callback(forget_status, self._home, run_id)
             self._say(f"Run {run_id} of {job} is launched.")
             with screen(self._console) as display:
-                self._watch(run_id, instance, launcher, display, candles)
+                self._watch(run_id, instance, launcher, display, candles, look_at_disk)
             return self._summary(run_id, instance, candles)
 
     @contextmanager
@@ -159,6 +161,7 @@ class Session:
         launcher: "Launcher",
         display: Screen,
         candles: Callable[[str], Candles],
+        look_at_disk: Callable[[], None],
     ) -> None:
         from cryptoflow.launch import run_of
 
@@ -168,6 +171,7 @@ class Session:
             if self._stop.is_set() and ending is None:
                 launcher.terminate(run_id)
                 ending = Deadline(END_TIMEOUT_S)
+            look_at_disk()
             self._check(launcher, instance, run_id)
             if ending and ending.passed:
                 raise CryptoflowError(f"The run did not end in {END_TIMEOUT_S:g} s; it is ended by force.")

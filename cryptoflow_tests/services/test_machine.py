@@ -1,11 +1,11 @@
-"""A machine without room is told before anything starts."""
+"""A machine without room is told before anything starts, and whatever fails for it."""
 
 from pathlib import Path
 
 import pytest
 
 from cryptoflow.errors import PrerequisiteError
-from cryptoflow.services.machine import require_disk, require_memory
+from cryptoflow.services.machine import full_disk_told, require_disk, require_memory
 
 TOO_MUCH_BYTES = 2**60
 
@@ -23,3 +23,13 @@ def test_too_little_disk_is_told_with_the_way_out(tmp_path: Path) -> None:
 def test_too_little_memory_is_told_with_the_way_out() -> None:
     with pytest.raises(PrerequisiteError, match="end other programs"):
         require_memory(TOO_MUCH_BYTES)
+
+
+def test_what_fails_after_the_disk_was_full_is_told_as_that(tmp_path: Path) -> None:
+    with pytest.raises(PrerequisiteError, match="is full: make room there"), full_disk_told(tmp_path, TOO_MUCH_BYTES):
+        raise KeyError
+
+
+def test_what_fails_for_another_reason_stays_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), full_disk_told(tmp_path):
+        raise KeyError
