@@ -58,7 +58,7 @@ screenshots: setup browser ## Take the pictures of docs/ui.md anew
 check: $(READY) ## Formatter, linter, strict types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	nice $(BIN)/mypy
+	nice $(BIN)/mypy # tests may run beside it, and go first
 
 format: $(READY) ## Format, and fix what the linter can
 	$(BIN)/ruff format .

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cryptoflow.services.processes import free_port
-from cryptoflow.services.service import LOOPBACK
-from cryptoflow.testing import Simulator, SimulatorConfig
+from cryptoflow.testing import Faults, Simulator, SimulatorConfig
 from cryptoflow_tests.running import SECRET_KEY, Workplace
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "ci.md").read_text()
@@ -72,8 +70,8 @@ class Checkout:
 
 
 @pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with Simulator(SimulatorConfig(rate=100)) as running:
+def simulator(request: pytest.FixtureRequest) -> Iterator[Simulator]:
+    with Simulator(SimulatorConfig(rate=100, faults=getattr(request, "param", Faults()))) as running:
         yield running
 
 
@@ -114,11 +112,11 @@ def test_a_config_that_is_not_valid_ends_with_1_and_says_what_is_wrong(checkout:
     assert 'Received unexpected config entry "timeout" at path root:ops:ingest_trades:config' in done.stdout
 
 
+@pytest.mark.parametrize("simulator", [Faults(api_keys=("another",))], indirect=True)
 def test_a_run_of_a_daemon_that_fails_ends_with_1_and_the_reason(checkout: Checkout) -> None:
-    checkout.place.env["KAFKA_BOOTSTRAP_SERVERS"] = f"{LOOPBACK}:{free_port()}"
     done = checkout.run(block("Through a daemon", "bash"))
     assert done.returncode == 1, done.stdout
-    assert "does not answer" in done.stdout
-    assert "cryptoflow services up" in done.stdout
+    assert "UNAUTHORIZED" in done.stdout
+    assert "CRYPTOCOMPARE_API_KEY" in done.stdout
     assert len(done.stdout.splitlines()) == 1
     assert checkout.place.files_holding(SECRET_KEY) == []

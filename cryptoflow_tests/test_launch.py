@@ -34,7 +34,7 @@ def fails_with_a_sentence() -> None:
 @dg.op
 def fails_by_itself() -> None:
     """Fails as no op should."""
-    raise ZeroDivisionError("nobody expected this")
+    raise ZeroDivisionError("nobody expected this\nnor its second line")
 
 
 @dg.op

@@ -197,10 +197,7 @@ def artifact(jar: str) -> str:
 
 def ivy_xml(jar_set: JarSet, excluded: Iterable[str]) -> str:
     """The Ivy file that asks for a set (format: Ivy 2 module descriptor)."""
-    dependencies = "".join(
-        f"<dependency org={quoteattr(org)} name={quoteattr(name)} rev={quoteattr(revision)} conf='default'/>"
-        for org, name, revision in jar_set.modules
-    )
+    dependencies = "".join(_dependency_xml(*module) for module in jar_set.modules)
     return _module_xml(dependencies + "".join(f"<exclude module={quoteattr(module)}/>" for module in excluded))
 
 
@@ -212,18 +209,23 @@ def _module_xml(dependencies: str) -> str:
     )
 
 
+def _dependency_xml(organisation: str, module: str, revision: str, artifacts: str = "") -> str:
+    place = f"org={quoteattr(organisation)} name={quoteattr(module)} rev={quoteattr(revision)}"
+    return f"<dependency {place} conf='default'>{artifacts}</dependency>"
+
+
 def locked_ivy_xml(paths: Iterable[str]) -> str:
     """The Ivy file that asks for exactly these jars of the lock file, in the same format."""
     modules: dict[tuple[str, str, str], list[str]] = {}
     for path in paths:
         *module, jar = path.split("/")
         modules.setdefault((module[0], module[1], module[2]), []).append(jar)
-    dependencies = "".join(
-        f"<dependency org={quoteattr(org)} name={quoteattr(name)} rev={quoteattr(revision)} conf='default'"
-        f" transitive='false'>{''.join(_artifact_xml(jar, revision) for jar in jars)}</dependency>"
-        for (org, name, revision), jars in modules.items()
+    return _module_xml(
+        "".join(
+            _dependency_xml(*module, "".join(_artifact_xml(jar, revision=module[2]) for jar in jars))
+            for module, jars in modules.items()
+        )
     )
-    return _module_xml(dependencies)
 
 
 def _artifact_xml(jar: str, revision: str) -> str:

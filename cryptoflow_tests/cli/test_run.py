@@ -56,6 +56,7 @@ def test_a_refused_subscription_is_reported_and_the_others_go_on(place: Workplac
         done = place.job("ingest", {"ingest_trades": SOON})
     assert done.returncode == 0, done.stdout[-3000:]
     assert any(refused in line and "WARNING" in line for line in done.stdout.splitlines())
+    assert "Coinbase" in done.stdout
     assert "refused_subscriptions 1" in done.stdout
     records = read_topic(kafka(place), kafka(place).topic)
     assert {record.key for record in records} == {kafka_key(("Coinbase", "BTC", "USD"))}

@@ -1,6 +1,8 @@
 """A machine without room is told before anything starts, and whatever fails for it."""
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,9 +27,24 @@ def test_too_little_memory_is_told_with_the_way_out() -> None:
         require_memory(TOO_MUCH_BYTES)
 
 
-def test_what_fails_after_the_disk_was_full_is_told_as_that(tmp_path: Path) -> None:
+def test_what_fails_on_a_full_disk_is_told_as_that(tmp_path: Path) -> None:
     with pytest.raises(PrerequisiteError, match="is full: make room there"), full_disk_told(tmp_path, TOO_MUCH_BYTES):
         raise KeyError
+
+
+def fail_after_a_look(home: Path) -> None:
+    with full_disk_told(home) as look:
+        look()
+        raise KeyError
+
+
+def test_a_disk_that_was_full_is_told_though_what_failed_has_left_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free_bytes = iter([0, TOO_MUCH_BYTES])
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=next(free_bytes, TOO_MUCH_BYTES)))
+    with pytest.raises(PrerequisiteError, match="is full: make room there"):
+        fail_after_a_look(tmp_path)
 
 
 def test_what_fails_for_another_reason_stays_as_it_is(tmp_path: Path) -> None:

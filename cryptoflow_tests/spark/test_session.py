@@ -16,6 +16,9 @@ from cryptoflow.settings import SparkSettings
 from cryptoflow.spark.archive import archive_path
 from cryptoflow.spark.session import JVM_GONE, first_line, scratch_config, scratch_folder, session_config, spark_session
 
+BEFORE = signal.getsignal(signal.SIGINT)
+"""Who has SIGINT when the tests are read, before any session: Python, or nobody in the background of a shell."""
+
 START_AND_END = """
 import json, signal, sys
 from pathlib import Path
@@ -97,8 +100,7 @@ def test_temporary_files_of_a_killed_jvm_go_with_the_next_start(tmp_path: Path) 
 
 
 def test_a_running_session_leaves_ctrl_c_to_python(spark: SparkSession) -> None:
-    # the second is what a program has that a shell started in the background
-    assert signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGINT) is BEFORE
 
 
 def test_a_session_runs_this_python_and_gives_the_signal_handler_back(jars_home: Path) -> None:
