@@ -19,12 +19,12 @@ from cryptoflow.feeds.source import Feed
 from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.kafka_io.topics import make_topics
+from cryptoflow.local import lifecycle
+from cryptoflow.local.processes import free_port
 from cryptoflow.pipeline.aggregate import aggregate
 from cryptoflow.pipeline.ingest import ingest
 from cryptoflow.pipeline.supervision import Control, Figures
 from cryptoflow.render import new_console
-from cryptoflow.services import local
-from cryptoflow.services.processes import free_port
 from cryptoflow.settings import CassandraSettings, FeedSettings, KafkaSettings, SparkSettings, home
 from cryptoflow.spark.checkpoint import Start
 from cryptoflow.spark.kafka_source import kafka_stream
@@ -41,11 +41,11 @@ def services() -> Iterator[tuple[KafkaSettings, CassandraSettings]]:
     kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}", topic=f"bench-{uuid.uuid4().hex}")
     cassandra = CassandraSettings(port=free_port(), keyspace="bench")
     with tempfile.TemporaryDirectory() as folder:
-        started = local.up(Path(folder), local.services(kafka, cassandra), tied=True, jars_home=home())
+        started = lifecycle.up(Path(folder), lifecycle.services(kafka, cassandra), tied=True, jars_home=home())
         try:
             yield kafka, cassandra
         finally:
-            local.end(started, timeout_s=0)
+            lifecycle.end(started, timeout_s=0)
 
 
 def feed(trades: int) -> SimulatorConfig:
@@ -102,8 +102,8 @@ def aggregate_s(kafka: KafkaSettings, cassandra: CassandraSettings, spark: Spark
 
 def fill(trades: int, kafka: KafkaSettings) -> None:
     """Put the feed's trades into the topic."""
+    from cryptoflow.model.trade import read_trade
     from cryptoflow.testing import frames
-    from cryptoflow.trades import read_trade
 
     with TradeProducer(kafka) as producer:
         for frame in frames(feed(trades), ["0~Coinbase~BTC~USD", "0~Kraken~BTC~USD"]):

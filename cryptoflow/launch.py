@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import psutil
 
 from cryptoflow.errors import PrerequisiteError, ServiceError
-from cryptoflow.services import processes
-from cryptoflow.services.service import LOOPBACK, listening
+from cryptoflow.local import processes
+from cryptoflow.local.service import LOOPBACK, listening
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance, DagsterRun

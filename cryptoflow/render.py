@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cryptoflow.candles import Candle, CandleRow, candle_row
+from cryptoflow.model.candle import Candle, CandleRow, candle_row
 
 SIGNIFICANT_DIGITS = 6
 """Enough for a price's tick, from Bitcoin in dollars to coins of a millionth of a cent."""

@@ -18,7 +18,7 @@ STREAMERWELCOME
 A config with a start time, and `frames`, give the same trades each time:
 
 >>> from cryptoflow.testing import frames
->>> from cryptoflow.trades import read_trade
+>>> from cryptoflow.model.trade import read_trade
 >>> config = SimulatorConfig(max_trades=3, start_time_s=1_600_000_000, time_step_s=60)
 >>> [read_trade(frame).time_s for frame in frames(config, ["0~Coinbase~BTC~USD"])]
 [1600000000, 1600000060, 1600000120]

@@ -19,11 +19,11 @@ with warnings.catch_warnings():
     # kafka-python reads its message formats by functions of importlib.resources that Python 3.11 deprecates
     warnings.simplefilter("ignore", DeprecationWarning)
     import kafka  # noqa: F401
-from cryptoflow.services.cassandra import cassandra_service
-from cryptoflow.services.java import ONE_COMPILER
-from cryptoflow.services.kafka import kafka_service
-from cryptoflow.services.processes import free_port
-from cryptoflow.services.service import LOOPBACK, Service
+from cryptoflow.local.cassandra import cassandra_service
+from cryptoflow.local.java import ONE_COMPILER
+from cryptoflow.local.kafka import kafka_service
+from cryptoflow.local.processes import free_port
+from cryptoflow.local.service import LOOPBACK, Service
 from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings
 from cryptoflow.spark.session import spark_session
 from cryptoflow_tests.running import SECRET_KEY, Workplace, new_place, running, services_env
@@ -42,7 +42,7 @@ LONGEST = (
     "spark",
     "test_ci_recipe.py",
     "test_run.py",
-    "services",
+    "local",
 )
 """Files and folders whose tests take longest: they begin first, so that the workers of a session end together."""
 

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import psutil
 
-from cryptoflow.services.processes import free_port
-from cryptoflow.shutdown import Deadline
+from cryptoflow.local.processes import free_port
+from cryptoflow.runtime.stop import Deadline
 from cryptoflow_tests.running import RUN_ITSELF, Workplace
 
 INSTANCE = Path(__file__).resolve().parents[1] / "dagster.yaml"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cassandra.cluster import Session
 
-from cryptoflow.candles import row_uuid
+from cryptoflow.model.candle import row_uuid
 from cryptoflow.settings import CassandraSettings, KafkaSettings
 from cryptoflow.tables.connection import connect
 from cryptoflow_tests.running import Workplace

@@ -11,7 +11,7 @@ WAIT_S = 20
 HOLD = """
 import subprocess, sys
 from pathlib import Path
-from cryptoflow.pipeline.lease import lease
+from cryptoflow.runtime.lease import lease
 child = subprocess.Popen(["sleep", "60"])
 with lease(Path(sys.argv[1]), sys.argv[2], "part"):
     print("held", flush=True)

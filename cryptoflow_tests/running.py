@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from cryptoflow.services import local
-from cryptoflow.services.java import ONE_COMPILER
-from cryptoflow.services.processes import Process, free_port
-from cryptoflow.services.service import Service
+from cryptoflow.local import lifecycle
+from cryptoflow.local.java import ONE_COMPILER
+from cryptoflow.local.processes import Process, free_port
+from cryptoflow.local.service import Service
 
 SECRET_KEY = "key-that-nobody-may-see-5d41402abc4b2a76"
 """The API key of runs in tests: no file and no output may hold it."""
@@ -37,7 +37,7 @@ def up(home: Path, jars_home: Path, *services: Service) -> dict[str, Process]:
     """Start the services, for the length of this process at most."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("JDK_JAVA_OPTIONS", ONE_COMPILER)
-        return local.up(home, services, tied=True, jars_home=jars_home)
+        return lifecycle.up(home, services, tied=True, jars_home=jars_home)
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def running(home: Path, jars_home: Path, *services: Service) -> Iterator[dict[st
     try:
         yield started
     finally:
-        local.end(started, timeout_s=0)
+        lifecycle.end(started, timeout_s=0)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from dagster._core.workspace.load import load_workspace_process_context_from_yam
 from cryptoflow.definitions import defs
 from cryptoflow.defs.jobs import JOBS, kafka_mode, side_by_side
 from cryptoflow.defs.resources import RESOURCES
-from cryptoflow.shutdown import SHUTDOWN_S, Deadline
+from cryptoflow.runtime.stop import SHUTDOWN_S, Deadline
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MEETING_S = 30

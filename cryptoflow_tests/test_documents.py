@@ -19,7 +19,7 @@ from dagster._core.instance.config import dagster_instance_config
 from cryptoflow.cli import app
 from cryptoflow.cli.options import MODELS
 from cryptoflow.definitions import defs
-from cryptoflow.services.jars import SETS
+from cryptoflow.local.jars import SETS
 from cryptoflow.settings import settings_of
 from cryptoflow.tables.schema import TABLES, create_table
 

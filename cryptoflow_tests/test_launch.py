@@ -13,7 +13,7 @@ import yaml
 
 from cryptoflow.errors import PrerequisiteError, ServiceError
 from cryptoflow.launch import ExecuteLauncher, UiLauncher, end_family, failure, prepare_home, run_of
-from cryptoflow.services import processes
+from cryptoflow.local import processes
 
 FAMILY = """
 import subprocess, sys

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cryptoflow.candles import Candle, Side, candle_row
+from cryptoflow.model.candle import Candle, Side, candle_row
 from cryptoflow.render import NUMBER_COLUMNS, TEXT_COLUMNS, amount, candle_table, utc_text
 
 BASE = Candle(

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cryptoflow.services.processes import free_port
+from cryptoflow.local.processes import free_port
 from cryptoflow_tests.conftest import REPOSITORY
 
 UV = Path(sys.executable).with_name("uv")

@@ -13,8 +13,8 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from cryptoflow.candles import CandleRow
 from cryptoflow.errors import ConfigError
+from cryptoflow.model.candle import CandleRow
 from cryptoflow.render import candle_table, new_console, utc_text
 from cryptoflow.settings import CassandraSettings, SparkSettings, load
 

@@ -5,7 +5,7 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
-from cryptoflow.doctor import Check, check_all
+from cryptoflow.local.doctor import Check, check_all
 from cryptoflow.render import new_console
 from cryptoflow.settings import home
 

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cryptoflow import doctor, settings
+from cryptoflow import settings
 from cryptoflow.cli.options import apply, with_settings
 from cryptoflow.cli.screen import Candles, Rate, Screen, figures_line, screen, totals
 from cryptoflow.cli.services import fetching
 from cryptoflow.errors import CryptoflowError
 from cryptoflow.feeds.source import SIMULATED, is_simulated
-from cryptoflow.pipeline.status import forget_status, read_statuses
+from cryptoflow.local import doctor, lifecycle
+from cryptoflow.local.machine import full_disk_told
+from cryptoflow.local.processes import Process
 from cryptoflow.render import candle_table, new_console
-from cryptoflow.services import local
-from cryptoflow.services.machine import full_disk_told
-from cryptoflow.services.processes import Process
+from cryptoflow.runtime.status import forget_status, read_statuses
+from cryptoflow.runtime.stop import TIED_TO, Deadline, checked_timeout_s, stop_on_signals
 from cryptoflow.settings import CassandraSettings, FeedSettings, KafkaSettings, SparkSettings, load
-from cryptoflow.shutdown import TIED_TO, Deadline, checked_timeout_s, stop_on_signals
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -115,7 +115,7 @@ class Session:
                 self._say("Dagster starts.")
                 serving = stack.enter_context(closing(UiLauncher(self._home, self._ui_port)))
             if self._mode is Mode.KAFKA:
-                stack.callback(local.end, self._services_up())
+                stack.callback(lifecycle.end, self._services_up())
             from dagster import DagsterInstance
 
             from cryptoflow.launch import ExecuteLauncher
@@ -127,9 +127,9 @@ class Session:
             yield instance, serving or stack.enter_context(closing(ExecuteLauncher(self._home, instance)))
 
     def _services_up(self) -> dict[str, Process]:
-        wanted = local.services(load(KafkaSettings), load(CassandraSettings))
+        wanted = lifecycle.services(load(KafkaSettings), load(CassandraSettings))
         with fetching(self._console) as progress:
-            return local.up(self._home, wanted, tied=True, tell=self._say, progress=progress)
+            return lifecycle.up(self._home, wanted, tied=True, tell=self._say, progress=progress)
 
     @contextmanager
     def _candles(self) -> Iterator[Callable[[str], Candles]]:

@@ -7,10 +7,10 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from cryptoflow.candles import Candle, CandleRow
-from cryptoflow.pipeline.status import PartStatus
+from cryptoflow.model.candle import Candle, CandleRow
 from cryptoflow.render import candle_table
-from cryptoflow.shutdown import Deadline
+from cryptoflow.runtime.status import PartStatus
+from cryptoflow.runtime.stop import Deadline
 
 PLAIN_EVERY_S = 10.0
 """Between two lines of figures where there is no terminal."""

@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from cryptoflow.local import jars, lifecycle
+from cryptoflow.local.lifecycle import Status
+from cryptoflow.local.service import Service
 from cryptoflow.render import new_console
-from cryptoflow.services import jars, local
-from cryptoflow.services.local import Status
-from cryptoflow.services.service import Service
 from cryptoflow.settings import CassandraSettings, KafkaSettings, home, load
 
 COLOURS = {"up": "green", "down": "red", "silent": "yellow", "taken": "red"}
@@ -31,21 +31,21 @@ def up() -> None:
     """Start Kafka and Cassandra where the settings say, unless they run; they go on until `down`."""
     console, wanted = new_console(), _wanted()
     with fetching(console) as progress:
-        local.up(home(), wanted, tell=console.print, progress=progress)
-    console.print(status_table(local.status(home(), wanted)))
+        lifecycle.up(home(), wanted, tell=console.print, progress=progress)
+    console.print(status_table(lifecycle.status(home(), wanted)))
 
 
 @services_app.command()
 def down() -> None:
     """End what `up` started; the data is kept."""
-    if not local.down(home(), tell=new_console().print):
+    if not lifecycle.down(home(), tell=new_console().print):
         new_console().print("No service of this home runs.")
 
 
 @services_app.command()
 def status() -> None:
     """Show how the services are; exits with 1 when one of them is not up."""
-    found = local.status(home(), _wanted())
+    found = lifecycle.status(home(), _wanted())
     new_console().print(status_table(found))
     if any(each.state != "up" for each in found):
         raise typer.Exit(1)
@@ -116,4 +116,4 @@ def _whose(each: Status) -> str:
 
 
 def _wanted() -> tuple[Service, Service]:
-    return local.services(load(KafkaSettings), load(CassandraSettings))
+    return lifecycle.services(load(KafkaSettings), load(CassandraSettings))

@@ -9,8 +9,8 @@ from dagster import DagsterRunStatus, RunsFilter
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from cryptoflow import settings
-from cryptoflow.pipeline.lease import working_runs
-from cryptoflow.pipeline.status import forget_status
+from cryptoflow.runtime.lease import working_runs
+from cryptoflow.runtime.status import forget_status
 from cryptoflow.settings import HistorySettings
 
 PAGE = 100

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import dagster as dg
 
 from cryptoflow import settings
-from cryptoflow.candles import Candle
 from cryptoflow.defs.resources import CassandraResource, FeedResource, KafkaResource, SparkResource
 from cryptoflow.defs.streaming import StreamingConfig, streaming
 from cryptoflow.feeds.source import open_feed
+from cryptoflow.model.candle import Candle
 
 # The pipeline and the screen are imported inside the ops: Dagster loads these definitions in processes that never
 # stream.

@@ -1,7 +1,7 @@
 """The runs of the streaming jobs: which live, which have died, and how the last ones ended.
 
 Dagster's record alone does not know: a run whose process was killed reads STARTED for ever, and one that was ended
-for taking too long reads FAILURE while it still drains. The leases of the runs' parts do (`pipeline/lease.py`).
+for taking too long reads FAILURE while it still drains. The leases of the runs' parts do (`runtime/lease.py`).
 """
 
 import time
@@ -12,9 +12,9 @@ import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunRecord, RunsFilter
 
 from cryptoflow import settings
-from cryptoflow.pipeline import lease
-from cryptoflow.pipeline.relaunch import PastRun
-from cryptoflow.shutdown import SHUTDOWN_S
+from cryptoflow.runtime import lease
+from cryptoflow.runtime.relaunch import PastRun
+from cryptoflow.runtime.stop import SHUTDOWN_S
 
 LIVE = [
     DagsterRunStatus.QUEUED,

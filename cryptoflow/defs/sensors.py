@@ -8,7 +8,7 @@ import dagster as dg
 from cryptoflow.defs.jobs import JOBS, aggregate, ingest, kafka_mode
 from cryptoflow.defs.runs import draining_run, live_runs, past_runs
 from cryptoflow.launch import failure
-from cryptoflow.pipeline.relaunch import reason_to_wait
+from cryptoflow.runtime.relaunch import reason_to_wait
 
 EVERY_S = 10
 """Between two looks of a sensor, in s: a run that died is back within a minute, the start of its successor included."""

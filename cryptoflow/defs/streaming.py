@@ -16,10 +16,10 @@ from cryptoflow.defs.runs import BY_SIGNAL, HOME_TAG
 from cryptoflow.errors import CryptoflowError
 from cryptoflow.feeds.client import ClientEvent, Connected
 from cryptoflow.feeds.protocol import Subscribed
-from cryptoflow.pipeline.lease import lease
-from cryptoflow.pipeline.status import PartStatus, write_status
 from cryptoflow.pipeline.supervision import Control, Figures
-from cryptoflow.shutdown import Deadline, Stop, checked_timeout_s, ended_in_time, stop_on_signals, stop_with_parents
+from cryptoflow.runtime.lease import lease
+from cryptoflow.runtime.status import PartStatus, write_status
+from cryptoflow.runtime.stop import Deadline, Stop, checked_timeout_s, ended_in_time, stop_on_signals, stop_with_parents
 
 MAX_RUNTIME_TAG = "dagster/max_runtime"
 GRACE_S = 300

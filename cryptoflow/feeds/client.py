@@ -38,7 +38,7 @@ from cryptoflow.feeds.protocol import (
 )
 from cryptoflow.feeds.recent import RecentTrades
 from cryptoflow.feeds.sink import Sink
-from cryptoflow.trades import Trade
+from cryptoflow.model.trade import Trade
 
 TICK_S = 0.2
 """How often `stop` is looked at while nothing comes in."""

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from cryptoflow.trades import TRADE_TYPE, Trade
-from cryptoflow.windowing import utc_time
+from cryptoflow.model.trade import TRADE_TYPE, Trade
+from cryptoflow.model.window import utc_time
 
 Pair = tuple[str, str, str]
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import field
 
 from cryptoflow.errors import FeedDisconnectedError, FeedError, UnauthorizedError
-from cryptoflow.trades import DECODE_ERRORS, MAX_AHEAD_S, TRADE_TYPE, Trade
+from cryptoflow.model.trade import DECODE_ERRORS, MAX_AHEAD_S, TRADE_TYPE, Trade
 
 HTTP_UNAUTHORIZED = (401, 403)
 """A handshake answered with one of these refuses the key."""

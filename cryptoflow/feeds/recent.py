@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from cryptoflow.trades import Trade
+from cryptoflow.model.trade import Trade
 
 REMEMBERED = 10_000
 """Trades remembered for each pair; the feed replays about 20."""

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from cryptoflow.trades import Trade
+from cryptoflow.model.trade import Trade
 
 
 class Sink(Protocol):

@@ -17,8 +17,8 @@ from kafka.partitioner.default import murmur2
 from cryptoflow.errors import DeliveryError
 from cryptoflow.kafka_io.connection import ANSWER_TIMEOUT_S, client_config, told
 from cryptoflow.kafka_io.offsets import partitions
+from cryptoflow.model.trade import Trade, kafka_key
 from cryptoflow.settings import KafkaSettings
-from cryptoflow.trades import Trade, kafka_key
 
 LINGER_MS = 20
 """How long a batch waits for more records."""

@@ -9,8 +9,8 @@ from pyspark.sql import SparkSession
 from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.kafka_io.topics import make_topics
+from cryptoflow.local import jars
 from cryptoflow.pipeline.supervision import Control, Figures
-from cryptoflow.services import jars
 from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings
 from cryptoflow.spark import query
 from cryptoflow.spark.checkpoint import batch_range

@@ -19,6 +19,8 @@ from cassandra.cluster import Session
 from cryptoflow.errors import PrerequisiteError, UnreadableFrameError
 from cryptoflow.kafka_io.offsets import beginning_offsets, end_offsets, offsets_for_times
 from cryptoflow.kafka_io.records import first_times_ms, records_between, times_ms, topic_id
+from cryptoflow.model.trade import BUY, MAX_AHEAD_S, NS_PER_S, SELL, TRADE_TYPE, Trade, read_trade
+from cryptoflow.model.window import utc_time
 from cryptoflow.settings import KafkaSettings
 from cryptoflow.spark.checkpoint import START_FILE, Offsets, Progress, progress, source_name
 from cryptoflow.tables.reader import (
@@ -31,8 +33,6 @@ from cryptoflow.tables.reader import (
     tables_id,
 )
 from cryptoflow.tables.schema import BatchRecord
-from cryptoflow.trades import BUY, MAX_AHEAD_S, NS_PER_S, SELL, TRADE_TYPE, Trade, read_trade
-from cryptoflow.windowing import utc_time
 
 HOUR_S = 3600
 SIDES = {BUY: "BUY", SELL: "SELL"}

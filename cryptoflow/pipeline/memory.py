@@ -5,9 +5,9 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cryptoflow.candles import Candle, CandleKey
 from cryptoflow.feeds.client import ClientEvent
 from cryptoflow.feeds.source import Feed
+from cryptoflow.model.candle import Candle, CandleKey
 from cryptoflow.pipeline.supervision import Control, FeedThread, Figures, feed_figures
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark import query

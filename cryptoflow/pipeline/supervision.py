@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cryptoflow.errors import AlreadyRunningError
 from cryptoflow.feeds.client import FeedClient, FeedStats
-from cryptoflow.services.locks import exclusive, owner_of
-from cryptoflow.shutdown import SHUTDOWN_S, Deadline, Stop
+from cryptoflow.runtime.locks import exclusive, owner_of
+from cryptoflow.runtime.stop import SHUTDOWN_S, Deadline, Stop
 
 POLL_S = 0.25
 """How often a streaming part looks after itself, in s."""

@@ -4,7 +4,7 @@ import re
 from enum import Enum
 from typing import NamedTuple
 
-from cryptoflow.trades import NS_PER_S, TRADE_TYPE
+from cryptoflow.model.trade import NS_PER_S, TRADE_TYPE
 
 TRADE_CHANNEL = re.compile(r"0~([^~\s]{1,64})~([^~\s]{1,64})~([^~\s]{1,64})")
 """A subscription to trades, 0~MARKET~COIN~CURRENCY; the names as `trades.Name` has them."""

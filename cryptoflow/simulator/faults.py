@@ -14,8 +14,8 @@ from typing import Protocol
 import msgspec
 
 from cryptoflow.errors import ConfigError
+from cryptoflow.model.trade import read_trade
 from cryptoflow.simulator.events import FRESH, Event, Kind, in_ns
-from cryptoflow.trades import read_trade
 
 RECENT = 100
 """How many trades back a repeated one may lie."""

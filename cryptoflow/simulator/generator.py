@@ -6,9 +6,9 @@ import zlib
 from collections.abc import Callable, Sequence
 
 from cryptoflow.errors import ConfigError
+from cryptoflow.model.trade import NS_PER_S, Trade, write_trade
 from cryptoflow.simulator.config import SimulatorConfig
 from cryptoflow.simulator.events import Event, Kind, in_ns, pair_of
-from cryptoflow.trades import NS_PER_S, Trade, write_trade
 
 USD_PRICES = {
     "BTC": 60_000.0, "ETH": 3_000.0, "SOL": 150.0, "BNB": 600.0, "XRP": 0.6, "ADA": 0.45, "DOGE": 0.12,

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from cryptoflow.errors import ConfigError, UnreadableFrameError
+from cryptoflow.model.trade import NS_PER_S, Trade, read_trade
 from cryptoflow.simulator.events import Event, Kind, subscription_of
-from cryptoflow.trades import NS_PER_S, Trade, read_trade
 
 
 def due_s(event_ns: int, first_ns: int, speed: float) -> float:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pyspark
 
 from cryptoflow.errors import AggregationError
-from cryptoflow.services.java import ONE_COMPILER, find_java
-from cryptoflow.services.locks import exclusive
+from cryptoflow.local.java import ONE_COMPILER, find_java
+from cryptoflow.runtime.locks import exclusive
 
 BUILD_TIMEOUT_S = 300.0
 QUIET = "-Xlog:disable -Xlog:all=error:stderr"

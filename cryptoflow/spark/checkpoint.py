@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from cryptoflow.trades import MAX_AHEAD_S, NS_PER_S
-from cryptoflow.windowing import window_start_ns
+from cryptoflow.model.trade import MAX_AHEAD_S, NS_PER_S
+from cryptoflow.model.window import window_start_ns
 
 Offsets = dict[int, int]
 """The next offset to read, by partition."""

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
+from cryptoflow.model.trade import read_trade
+from cryptoflow.runtime.stop import Deadline
 from cryptoflow.settings import SparkSettings
-from cryptoflow.shutdown import Deadline
 from cryptoflow.simulator import SimulatorConfig, frames
 from cryptoflow.spark import query
 from cryptoflow.spark.archive import BUILD_TIMEOUT_S
 from cryptoflow.spark.memory_source import FrameBuffer
 from cryptoflow.spark.session import spark_session
 from cryptoflow.spark.stream import CandleStream
-from cryptoflow.trades import read_trade
 
 
 def exercise(folder: Path) -> None:

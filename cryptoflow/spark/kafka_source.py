@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from cryptoflow.errors import UnreadableFrameError
 from cryptoflow.kafka_io.offsets import beginning_offsets, offsets_for_times
 from cryptoflow.kafka_io.records import first_times_ms, topic_id
+from cryptoflow.model.trade import read_trade
 from cryptoflow.settings import KafkaSettings, SparkSettings
 from cryptoflow.spark import query
 from cryptoflow.spark.checkpoint import (
@@ -25,7 +26,6 @@ from cryptoflow.spark.checkpoint import (
     start_at,
     write_start,
 )
-from cryptoflow.trades import read_trade
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.datasource import DataSource, SimpleDataSourceStreamReader
 from pyspark.sql.types import StructType
 
-from cryptoflow.trades import Trade
+from cryptoflow.model.trade import Trade
 
 CAPACITY = 200_000
 """Frames that wait at most; a full buffer makes the socket be read slower."""

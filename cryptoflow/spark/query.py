@@ -12,9 +12,9 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as sql
 from pyspark.sql.types import BooleanType, DoubleType, LongType, StringType, StructField, StructType
 
-from cryptoflow.candles import Candle, Side
+from cryptoflow.model.candle import Candle, Side
+from cryptoflow.model.trade import BUY, MAX_AHEAD_S, MAX_AMOUNT, MAX_TIME_S, NS_PER_S, SELL, TRADE_TYPE, Trade
 from cryptoflow.settings import SparkSettings
-from cryptoflow.trades import BUY, MAX_AHEAD_S, MAX_AMOUNT, MAX_TIME_S, NS_PER_S, SELL, TRADE_TYPE, Trade
 
 IDENTITY = ("M", "FSYM", "TSYM", "ID")
 """What tells a trade from its duplicates, as the feed names it."""

@@ -16,10 +16,10 @@ from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from cryptoflow.errors import AggregationError
-from cryptoflow.services import jars
-from cryptoflow.services.java import find_java
-from cryptoflow.services.locks import exclusive, held
-from cryptoflow.services.service import LOOPBACK
+from cryptoflow.local import jars
+from cryptoflow.local.java import find_java
+from cryptoflow.local.service import LOOPBACK
+from cryptoflow.runtime.locks import exclusive, held
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark.archive import java_options
 

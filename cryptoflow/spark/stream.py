@@ -10,8 +10,8 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
-from cryptoflow.candles import Candle
 from cryptoflow.errors import AggregationError, CryptoflowError
+from cryptoflow.model.candle import Candle
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark.checkpoint import Offsets, progress, source_offsets
 from cryptoflow.spark.metrics import BatchCounts, batch_counts

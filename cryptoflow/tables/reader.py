@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from cassandra import InvalidRequest
 from cassandra.cluster import Session
 
-from cryptoflow.candles import CandleRow
 from cryptoflow.errors import CassandraError
+from cryptoflow.model.candle import CandleRow
+from cryptoflow.model.window import utc_midnight
 from cryptoflow.tables.schema import BATCHES, CANDLES, BatchRecord
-from cryptoflow.windowing import utc_midnight
 
 DAYS_BACK = 7
 """How many dates `latest` tries one by one before it asks the table which dates there are."""

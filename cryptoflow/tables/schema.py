@@ -9,7 +9,7 @@ from datetime import datetime
 from types import NoneType
 from typing import Annotated, NamedTuple, get_args, get_origin, get_type_hints
 
-from cryptoflow.candles import CandleRow, DirectionRow
+from cryptoflow.model.candle import CandleRow, DirectionRow
 
 CQL_TYPES = {str: "text", int: "bigint", float: "double", datetime: "timestamp", uuid.UUID: "timeuuid"}
 

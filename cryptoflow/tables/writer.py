@@ -10,7 +10,7 @@ from cassandra.cluster import Session
 from cassandra.concurrent import execute_concurrent
 from cassandra.query import BatchStatement, BatchType
 
-from cryptoflow.candles import Candle, candle_row, direction_rows
+from cryptoflow.model.candle import Candle, candle_row, direction_rows
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.connection import TRANSIENT_ERRORS, keyspace_name, translated, unreachable
 from cryptoflow.tables.schema import BATCHES, CANDLES, TABLES, TRADE_WINDOWS, BatchRecord, Table, insert

@@ -17,9 +17,9 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from cryptoflow.candles import Candle, CandleRow, Side, candle_row
 from cryptoflow.cli.candles import candles
 from cryptoflow.errors import CassandraError, CassandraUnreachableError, ConfigError
+from cryptoflow.model.candle import Candle, CandleRow, Side, candle_row
 from cryptoflow.render import amount, candle_table
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.connection import connect, ensure_schema

@@ -11,12 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cryptoflow.services.cassandra import DEFAULT_USER, cassandra_service
-from cryptoflow.services.processes import free_port
-from cryptoflow.services.service import LOOPBACK
+from cryptoflow.local.cassandra import DEFAULT_USER, cassandra_service
+from cryptoflow.local.processes import free_port
+from cryptoflow.local.service import LOOPBACK
+from cryptoflow.model.trade import kafka_key
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
-from cryptoflow.trades import kafka_key
 from cryptoflow_tests.exactness import kafka
 from cryptoflow_tests.running import SECRET_KEY, Workplace, new_place, running
 from cryptoflow_tests.topics import read_topic

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cryptoflow.candles import Candle, Side
 from cryptoflow.cli.screen import Rate, figures_line, screen, totals
-from cryptoflow.pipeline.status import PartStatus
+from cryptoflow.model.candle import Candle, Side
+from cryptoflow.runtime.status import PartStatus
 
 FEED = {"frames": 1100.0, "trades": 1000.0, "duplicates": 20.0, "unreadable": 3.0, "connects": 2.0, "gaps": 0.0,
         "refused_subscriptions": 0.0}  # fmt: skip

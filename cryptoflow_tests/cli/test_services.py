@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from cryptoflow.cli.doctor import doctor
 from cryptoflow.cli.services import services_app
-from cryptoflow.services.processes import free_port
+from cryptoflow.local.processes import free_port
 
 app = typer.Typer()
 app.add_typer(services_app, name="services")

@@ -15,7 +15,6 @@ import pytest
 from cassandra.cluster import Session
 from kafka import KafkaProducer, TopicPartition
 
-from cryptoflow.candles import candles_of
 from cryptoflow.defs.assets import ASSETS
 from cryptoflow.defs.checks import (
     CHECK_JOBS,
@@ -31,8 +30,11 @@ from cryptoflow.kafka_io.connection import admin_client, client_config
 from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.kafka_io.topics import make_topics
+from cryptoflow.local.processes import free_port
+from cryptoflow.model.candle import candles_of
+from cryptoflow.model.trade import Trade, write_trade
+from cryptoflow.model.window import utc_midnight
 from cryptoflow.pipeline.audit import source_of
-from cryptoflow.services.processes import free_port
 from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings
 from cryptoflow.spark.checkpoint import Offsets, Start, write_start
 from cryptoflow.spark.kafka_source import locate
@@ -40,8 +42,6 @@ from cryptoflow.tables.connection import connect, ensure_schema
 from cryptoflow.tables.reader import tables_id
 from cryptoflow.tables.schema import TRADE_WINDOWS, BatchRecord
 from cryptoflow.tables.writer import CandleWriter
-from cryptoflow.trades import Trade, write_trade
-from cryptoflow.windowing import utc_midnight
 
 HOUR_S = 3600
 START_S = int(time.time()) // HOUR_S * HOUR_S - HOUR_S

@@ -17,8 +17,8 @@ from cryptoflow import settings
 from cryptoflow.defs import history
 from cryptoflow.defs.history import HISTORY_JOBS, HISTORY_SCHEDULES, clean_history
 from cryptoflow.errors import ConfigError
-from cryptoflow.pipeline.lease import lease
-from cryptoflow.pipeline.status import PartStatus, read_statuses, write_status
+from cryptoflow.runtime.lease import lease
+from cryptoflow.runtime.status import PartStatus, read_statuses, write_status
 
 DAYS = 30
 LONG_AGO_S = (DAYS + 1) * 86400.0

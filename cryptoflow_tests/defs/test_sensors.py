@@ -15,7 +15,7 @@ from cryptoflow.defs import runs
 from cryptoflow.defs.jobs import JOBS, ingest
 from cryptoflow.defs.runs import BY_SIGNAL, HOME_TAG, live_runs
 from cryptoflow.defs.sensors import EVERY_S, SENSORS, end_dead_runs
-from cryptoflow.pipeline.lease import lease
+from cryptoflow.runtime.lease import lease
 from cryptoflow_tests.leases import WAIT_S, holder
 
 WITHOUT_LEASE = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED]

@@ -13,9 +13,9 @@ from cryptoflow import settings
 from cryptoflow.defs.streaming import GRACE_S, MAX_RUNTIME_TAG, StreamingConfig, sentence, streaming
 from cryptoflow.errors import UnauthorizedError
 from cryptoflow.feeds.client import Connected, Disconnected
-from cryptoflow.pipeline.lease import killed, working_runs
-from cryptoflow.pipeline.status import PartStatus, read_statuses
 from cryptoflow.pipeline.supervision import Figures
+from cryptoflow.runtime.lease import killed, working_runs
+from cryptoflow.runtime.status import PartStatus, read_statuses
 
 WAIT_S = 30
 

@@ -20,8 +20,8 @@ from cryptoflow.errors import ConfigError, FeedUnreachableError, UnauthorizedErr
 from cryptoflow.feeds.client import ClientEvent, Connected, Disconnected, FeedClient, FeedStats
 from cryptoflow.feeds.gaps import Gap
 from cryptoflow.feeds.protocol import Refused, Subscribed
+from cryptoflow.model.trade import Trade, write_trade
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
-from cryptoflow.trades import Trade, write_trade
 
 SUB = "0~Kraken~BTC~USD"
 KEY = "K3Y-that-must-not-leak"

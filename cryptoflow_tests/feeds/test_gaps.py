@@ -1,7 +1,7 @@
 """Gaps: which pairs missed trades, and when. T: a trade, x: the socket is lost, time runs to the right."""
 
 from cryptoflow.feeds.gaps import Gap, GapFinder
-from cryptoflow.trades import NS_PER_S, Trade
+from cryptoflow.model.trade import NS_PER_S, Trade
 
 SUBSCRIPTIONS = ["0~Kraken~BTC~USD", "0~Gemini~BTC~USD"]
 

@@ -26,7 +26,7 @@ from cryptoflow.feeds.protocol import (
     hide,
     judge_status,
 )
-from cryptoflow.trades import MAX_AHEAD_S, Trade, read_trade, write_trade
+from cryptoflow.model.trade import MAX_AHEAD_S, Trade, read_trade, write_trade
 
 NOW_S = 1_753_190_420.0
 SUBSCRIPTIONS = ("0~Coinbase~BTC~USD", "0~Coinbase~BTC~USDT")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryptoflow.feeds.recent import RecentTrades
-from cryptoflow.trades import Trade
+from cryptoflow.model.trade import Trade
 
 
 def trade(trade_id: str, market: str = "Kraken") -> Trade:

@@ -13,8 +13,8 @@ import pytest
 from cryptoflow.cli.simulate import alive
 from cryptoflow.errors import ConfigError, ServiceError
 from cryptoflow.feeds.source import LIVE_URL, SIMULATED, Feed, is_simulated, open_feed, simulator
+from cryptoflow.model.trade import Trade
 from cryptoflow.settings import FeedSettings
-from cryptoflow.trades import Trade
 
 KEY = "key-that-nobody-may-see"
 OTHER_URL = "ws://127.0.0.1:1/v2"

@@ -12,8 +12,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from kafka import KafkaConsumer, TopicPartition
 
+from cryptoflow.model.trade import Trade, write_trade
 from cryptoflow.settings import KafkaSettings
-from cryptoflow.trades import Trade, write_trade
 
 Records = list[Any]
 

@@ -10,7 +10,7 @@ import pytest
 
 from cryptoflow.errors import ConfigError
 from cryptoflow.kafka_io.probe import has_brokers
-from cryptoflow.services.processes import free_port
+from cryptoflow.local.processes import free_port
 from cryptoflow.settings import KafkaSettings
 
 TIMEOUT_MS = 1000

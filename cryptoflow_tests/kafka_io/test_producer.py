@@ -16,10 +16,10 @@ from cryptoflow.errors import DeliveryError, KafkaError, KafkaUnreachableError
 from cryptoflow.feeds.sink import Sink
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.kafka_io.topics import make_topics
-from cryptoflow.services.kafka import kafka_service
-from cryptoflow.services.processes import Process, free_port, stop
+from cryptoflow.local.kafka import kafka_service
+from cryptoflow.local.processes import Process, free_port, stop
+from cryptoflow.model.trade import Trade, kafka_key
 from cryptoflow.settings import KafkaSettings
-from cryptoflow.trades import Trade, kafka_key
 from cryptoflow_tests.running import up
 
 Make = Callable[..., tuple[Trade, bytes]]

@@ -9,7 +9,7 @@ from cryptoflow.errors import KafkaError, KafkaUnreachableError
 from cryptoflow.kafka_io.connection import admin_client, client_config
 from cryptoflow.kafka_io.records import first_times_ms, records_between, times_ms, topic_id
 from cryptoflow.kafka_io.topics import make_topics
-from cryptoflow.services.processes import free_port
+from cryptoflow.local.processes import free_port
 from cryptoflow.settings import KafkaSettings
 
 ALL = range(4)

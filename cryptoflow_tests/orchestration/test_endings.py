@@ -17,10 +17,10 @@ from dagster import DagsterInstance
 from cryptoflow.defs.streaming import GRACE_S, MAX_RUNTIME_TAG
 from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.kafka_io.topics import make_topics
-from cryptoflow.services.kafka import kafka_service
-from cryptoflow.services.processes import Process, free_port
+from cryptoflow.local.kafka import kafka_service
+from cryptoflow.local.processes import Process, free_port
+from cryptoflow.runtime.stop import SHUTDOWN_S
 from cryptoflow.settings import KafkaSettings
-from cryptoflow.shutdown import SHUTDOWN_S
 from cryptoflow.tables.connection import connect
 from cryptoflow.tables.reader import totals
 from cryptoflow.testing import Simulator, SimulatorConfig
@@ -41,13 +41,13 @@ REFUSED = "Another run carries trades into"
 
 LONG_S, SHORTER = 1000, 100
 SHORTENED_CLOCK = f"""
-from cryptoflow import shutdown
+from cryptoflow.runtime import stop as stop_module
 
-class Shortened(shutdown.Deadline):
+class Shortened(stop_module.Deadline):
     def __init__(self, timeout_s):
         super().__init__(timeout_s / {SHORTER} if timeout_s == {LONG_S} else timeout_s)
 
-shutdown.Deadline = Shortened
+stop_module.Deadline = Shortened
 """
 """Run by each Python of this Dagster before anything else: a time of LONG_S is over SHORTER times as soon."""
 

@@ -12,15 +12,15 @@ from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.kafka_io.records import topic_id
 from cryptoflow.kafka_io.topics import make_topics
+from cryptoflow.model.trade import Trade, kafka_key, read_trade
 from cryptoflow.pipeline.aggregate import aggregate
 from cryptoflow.pipeline.supervision import Control, Figures
-from cryptoflow.services.locks import exclusive
+from cryptoflow.runtime.locks import exclusive
 from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings
 from cryptoflow.spark.checkpoint import source_name
 from cryptoflow.tables.connection import connect, ensure_schema
 from cryptoflow.tables.reader import tables_id, totals
 from cryptoflow.testing import SimulatorConfig, frames
-from cryptoflow.trades import Trade, kafka_key, read_trade
 from cryptoflow_tests.running import Workplace
 from cryptoflow_tests.topics import read_topic
 from cryptoflow_tests.truth import Key, true_candles

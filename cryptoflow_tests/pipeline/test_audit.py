@@ -8,6 +8,8 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cryptoflow.model.trade import MAX_AHEAD_S, Trade, write_trade
+from cryptoflow.model.window import window
 from cryptoflow.pipeline.audit import (
     Comparison,
     DeadLetters,
@@ -18,8 +20,6 @@ from cryptoflow.pipeline.audit import (
     subscribed_pairs,
     trades_in,
 )
-from cryptoflow.trades import MAX_AHEAD_S, Trade, write_trade
-from cryptoflow.windowing import window
 
 START_S = 1_610_107_200  # 2021-01-08 12:00:00 UTC
 START = datetime.fromtimestamp(START_S, UTC)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cryptoflow.candles import Candle
 from cryptoflow.feeds.source import Feed
+from cryptoflow.model.candle import Candle
 from cryptoflow.pipeline.memory import aggregate_in_memory
 from cryptoflow.pipeline.supervision import Control, Figures
 from cryptoflow.settings import FeedSettings, SparkSettings

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from cryptoflow import shutdown
 from cryptoflow.errors import AggregationError, UnauthorizedError
 from cryptoflow.feeds.client import FeedClient, FeedStats
+from cryptoflow.model.trade import Trade
 from cryptoflow.pipeline.supervision import (
     CLOSING_S,
     Control,
@@ -16,8 +16,8 @@ from cryptoflow.pipeline.supervision import (
     Figures,
     feed_figures,
 )
+from cryptoflow.runtime import stop as stop_module
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
-from cryptoflow.trades import Trade
 
 WAIT_S = 30
 SUBSCRIPTIONS = ["0~Coinbase~BTC~USD"]
@@ -139,7 +139,7 @@ def test_a_drain_is_limited_only_when_somebody_wants_the_part_to_stop(monkeypatc
     assert not control.drain_overdue()
     control.stop.set()
     assert not control.drain_overdue()
-    monkeypatch.setattr(shutdown, "SHUTDOWN_S", CLOSING_S - 1)
+    monkeypatch.setattr(stop_module, "SHUTDOWN_S", CLOSING_S - 1)
     hurried = Control(timeout_s=1)
     hurried.stop.set()
     assert hurried.drain_overdue()

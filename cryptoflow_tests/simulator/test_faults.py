@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryptoflow.errors import ConfigError, UnreadableFrameError
+from cryptoflow.model.trade import NS_PER_S, Trade, read_trade
 from cryptoflow.simulator.config import SimulatorConfig
 from cryptoflow.simulator.events import Event, Kind, in_ns
 from cryptoflow.simulator.faults import BREAKAGES, Faults, flushed, pushed, stages
 from cryptoflow.simulator.feed import frames
-from cryptoflow.trades import NS_PER_S, Trade, read_trade
 
 PAIRS = ("0~Coinbase~BTC~USD", "0~Binance~ETH~USDT")
 START_S = 1_600_000_000

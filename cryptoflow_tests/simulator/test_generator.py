@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryptoflow.errors import ConfigError
+from cryptoflow.model.trade import Trade, read_trade
 from cryptoflow.simulator.config import SimulatorConfig
 from cryptoflow.simulator.feed import frames
 from cryptoflow.simulator.generator import STEP, WALK_LIMIT, Generator, usd_price
-from cryptoflow.trades import Trade, read_trade
 
 PAIRS = ("0~Coinbase~BTC~USD", "0~Binance~ETH~USDT", "0~Kraken~SHIB~EUR", "0~Kraken~ETH~BTC")
 START_S = 1_600_000_000.0

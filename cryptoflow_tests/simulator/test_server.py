@@ -14,8 +14,8 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Conne
 from websockets.sync.client import ClientConnection, connect
 
 from cryptoflow.errors import ConfigError, ServiceError
+from cryptoflow.model.trade import read_trade
 from cryptoflow.simulator import Faults, Simulator, SimulatorConfig, frames
-from cryptoflow.trades import read_trade
 
 BTC = "0~Coinbase~BTC~USD"
 ETH = "0~Binance~ETH~USDT"

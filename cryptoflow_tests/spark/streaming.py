@@ -8,13 +8,13 @@ from typing import Any, Self
 import msgspec
 from pyspark.sql import SparkSession
 
-from cryptoflow.candles import Candle, CandleKey
+from cryptoflow.model.candle import Candle, CandleKey
+from cryptoflow.model.trade import Trade, write_trade
+from cryptoflow.runtime.stop import Deadline
 from cryptoflow.settings import SparkSettings
-from cryptoflow.shutdown import Deadline
 from cryptoflow.spark import query
 from cryptoflow.spark.memory_source import FrameBuffer
 from cryptoflow.spark.stream import Batch, CandleStream
-from cryptoflow.trades import Trade, write_trade
 
 NOON_S = 1_610_107_200  # 2021-01-08 12:00:00 UTC
 PATIENCE_S = 60.0

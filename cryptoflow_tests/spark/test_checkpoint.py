@@ -9,6 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cryptoflow.model.trade import MAX_AHEAD_S, NS_PER_S
 from cryptoflow.spark.checkpoint import (
     NS_PER_MS,
     Offsets,
@@ -23,7 +24,6 @@ from cryptoflow.spark.checkpoint import (
     start_at,
     write_start,
 )
-from cryptoflow.trades import MAX_AHEAD_S, NS_PER_S
 from cryptoflow_tests.spark.streaming import NOON_S, PATIENCE_S, Streaming, a_trade, after
 
 NOON_MS = NOON_S * 1000

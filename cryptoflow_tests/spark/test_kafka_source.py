@@ -13,16 +13,16 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from kafka import KafkaProducer, TopicPartition
 
-from cryptoflow.candles import candles_of
 from cryptoflow.kafka_io.connection import admin_client
 from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.kafka_io.topics import make_topics
+from cryptoflow.model.candle import candles_of
+from cryptoflow.model.trade import MAX_AHEAD_S, NS_PER_S, Trade, write_trade
 from cryptoflow.settings import KafkaSettings, SparkSettings
 from cryptoflow.spark import query
 from cryptoflow.spark.checkpoint import read_start
 from cryptoflow.spark.kafka_source import Place, kafka_stream, locate, unreadable
 from cryptoflow.spark.stream import Batch, CandleStream
-from cryptoflow.trades import MAX_AHEAD_S, NS_PER_S, Trade, write_trade
 from cryptoflow_tests.spark.streaming import NOON_S, PATIENCE_S, SETTINGS, a_trade, after
 
 

@@ -7,8 +7,8 @@ from multiprocessing import AuthenticationError
 
 import pytest
 
+from cryptoflow.model.trade import write_trade
 from cryptoflow.spark.memory_source import FrameBuffer, FrameReader, offset_json, offset_of
-from cryptoflow.trades import write_trade
 from cryptoflow_tests.spark.streaming import PATIENCE_S, a_trade
 
 

@@ -12,11 +12,11 @@ import pytest
 from msgspec.structs import fields
 from pyspark.sql import DataFrame, SparkSession
 
-from cryptoflow.candles import Candle, Side, candles_of
 from cryptoflow.errors import UnreadableFrameError
+from cryptoflow.model.candle import Candle, Side, candles_of
+from cryptoflow.model.trade import MAX_AHEAD_S, NS_PER_S, Trade, read_trade, write_trade
 from cryptoflow.spark import query
 from cryptoflow.testing import SimulatorConfig, frames
-from cryptoflow.trades import MAX_AHEAD_S, NS_PER_S, Trade, read_trade, write_trade
 from cryptoflow_tests.spark.streaming import NOON_S, SETTINGS, Streaming, a_trade
 
 PLAIN = {name: json.dumps(value) for name, value in json.loads(write_trade(a_trade(7, time_ns=5))).items()}

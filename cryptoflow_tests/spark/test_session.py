@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from cryptoflow.errors import PrerequisiteError
-from cryptoflow.services.processes import free_port
+from cryptoflow.local.processes import free_port
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark.archive import archive_path
 from cryptoflow.spark.session import JVM_GONE, first_line, scratch_config, scratch_folder, session_config, spark_session

@@ -8,8 +8,8 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as sql
 
-from cryptoflow.candles import candles_of
 from cryptoflow.errors import AggregationError, CassandraError
+from cryptoflow.model.candle import candles_of
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark import query
 from cryptoflow.spark.checkpoint import progress

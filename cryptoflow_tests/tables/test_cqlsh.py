@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from cassandra.cluster import Session
 
-from cryptoflow.candles import Candle, Side
+from cryptoflow.model.candle import Candle, Side
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.schema import BatchRecord
 from cryptoflow.tables.writer import CandleWriter

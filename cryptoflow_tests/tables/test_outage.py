@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cassandra.cluster import Session
 
-from cryptoflow.candles import Candle, Side
 from cryptoflow.errors import CassandraUnreachableError
+from cryptoflow.model.candle import Candle, Side
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.connection import connect
 from cryptoflow.tables.schema import BatchRecord

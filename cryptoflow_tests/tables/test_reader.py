@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cassandra.cluster import Session
 
-from cryptoflow.candles import Candle, Side, candle_row
 from cryptoflow.errors import CassandraError
+from cryptoflow.model.candle import Candle, Side, candle_row
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.connection import ensure_schema
 from cryptoflow.tables.reader import (

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cassandra.cluster import Session
 
-from cryptoflow.candles import Candle, Side, candle_row, direction_rows
 from cryptoflow.errors import CassandraError
+from cryptoflow.model.candle import Candle, Side, candle_row, direction_rows
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.schema import BatchRecord
 from cryptoflow.tables.writer import CandleWriter
@@ -101,8 +101,8 @@ from cryptoflow.settings import CassandraSettings, load
 from cryptoflow.tables.connection import connect, ensure_schema
 from cryptoflow.tables.schema import BatchRecord
 from cryptoflow.tables.writer import CandleWriter
-from cryptoflow.candles import candles_of
-from cryptoflow.trades import Trade
+from cryptoflow.model.candle import candles_of
+from cryptoflow.model.trade import Trade
 times_s = range(1610063935, 1610064115, 20)  # from 2021-01-07 23:58:55
 trades = [Trade("Coinbase", "BTC", "USD", "2", str(time_s), time_s, 1.0, 100.0, 100.0) for time_s in times_s]
 settings = load(CassandraSettings)

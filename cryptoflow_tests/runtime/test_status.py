@@ -7,8 +7,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryptoflow.candles import Candle, Side
-from cryptoflow.pipeline.status import PartStatus, forget_status, read_statuses, write_status
+from cryptoflow.model.candle import Candle, Side
+from cryptoflow.runtime.status import PartStatus, forget_status, read_statuses, write_status
 
 CANDLE = Candle(
     "Kraken", "BTC", "USD", datetime(2024, 8, 8, 23, 59, tzinfo=UTC), 60,

@@ -12,15 +12,15 @@ import psutil
 import pytest
 
 from cryptoflow.errors import ServiceError
-from cryptoflow.services import processes
-from cryptoflow.services.processes import Process
+from cryptoflow.local import processes
+from cryptoflow.local.processes import Process
 
 SLEEP = ("/bin/sleep", "300")
 
 TIE_FROM_A_THREAD = """
 import sys, threading
 from pathlib import Path
-from cryptoflow.services import processes
+from cryptoflow.local import processes
 
 def start():
     processes.start(("/bin/sleep", "300"), Path(sys.argv[1]), 1, tied=True)

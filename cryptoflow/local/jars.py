@@ -19,8 +19,8 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from cryptoflow.errors import PrerequisiteError
-from cryptoflow.services.java import ONE_COMPILER, find_java
-from cryptoflow.services.locks import exclusive
+from cryptoflow.local.java import ONE_COMPILER, find_java
+from cryptoflow.runtime.locks import exclusive
 
 LOCK_FILE = Path(__file__).with_name("jars.lock")
 FETCH_TIMEOUT_S = 900.0

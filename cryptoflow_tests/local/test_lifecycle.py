@@ -17,12 +17,12 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
 from cryptoflow.errors import PrerequisiteError, ServiceError
-from cryptoflow.services import local, processes
-from cryptoflow.services.cassandra import cassandra_service
-from cryptoflow.services.java import ONE_COMPILER
-from cryptoflow.services.kafka import kafka_service
-from cryptoflow.services.processes import Process, free_port
-from cryptoflow.services.service import Service, listening
+from cryptoflow.local import lifecycle, processes
+from cryptoflow.local.cassandra import cassandra_service
+from cryptoflow.local.java import ONE_COMPILER
+from cryptoflow.local.kafka import kafka_service
+from cryptoflow.local.processes import Process, free_port
+from cryptoflow.local.service import Service, listening
 from cryptoflow.settings import CassandraSettings, KafkaSettings
 from cryptoflow.tables.connection import connect
 from cryptoflow_tests.running import up
@@ -30,11 +30,11 @@ from cryptoflow_tests.running import up
 UP = """
 import json, sys
 from pathlib import Path
-from cryptoflow.services import local
+from cryptoflow.local import lifecycle
 from cryptoflow.settings import CassandraSettings, KafkaSettings, load
 
-services = local.services(load(KafkaSettings), load(CassandraSettings))
-started = local.up(Path(sys.argv[1]), services, jars_home=Path(sys.argv[2]))
+services = lifecycle.services(load(KafkaSettings), load(CassandraSettings))
+started = lifecycle.up(Path(sys.argv[1]), services, jars_home=Path(sys.argv[2]))
 print(json.dumps({key: process.pid for key, process in started.items()}))
 """
 
@@ -51,11 +51,11 @@ class Pair:
 
     @property
     def services(self) -> tuple[Service, Service]:
-        return local.services(self.kafka, self.cassandra)
+        return lifecycle.services(self.kafka, self.cassandra)
 
     @property
     def processes(self) -> dict[str, Process | None]:
-        return {each.service.key: each.process for each in local.status(self.home, self.services)}
+        return {each.service.key: each.process for each in lifecycle.status(self.home, self.services)}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def pair(jars_home: Path) -> Iterator[Pair]:
         "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "CASSANDRA_PORT": str(cassandra.port),
         "JDK_JAVA_OPTIONS": ONE_COMPILER,
-        "PYTHONPATH": str(Path(local.__file__).parents[2]),
+        "PYTHONPATH": str(Path(lifecycle.__file__).parents[2]),
     }
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -78,7 +78,7 @@ def pair(jars_home: Path) -> Iterator[Pair]:
             yield Pair(home, kafka, cassandra, started)
         finally:
             left = {key: processes.running(home / "services" / key) for key in ("kafka", "cassandra")}
-            local.end({key: process for key, process in left.items() if process}, timeout_s=0)
+            lifecycle.end({key: process for key, process in left.items() if process}, timeout_s=0)
 
 
 def kill(process: Process | None) -> None:
@@ -92,30 +92,30 @@ def test_two_commands_at_once_start_each_service_once(pair: Pair) -> None:
 
 
 def test_services_go_on_when_the_command_that_started_them_has_ended(pair: Pair) -> None:
-    found = local.status(pair.home, pair.services)
+    found = lifecycle.status(pair.home, pair.services)
     assert [each.state for each in found] == ["up", "up"]
     assert all(each.log.is_file() for each in found)
 
 
 def test_up_again_starts_nothing(pair: Pair) -> None:
     before, told = pair.processes, list[str]()
-    assert local.up(pair.home, pair.services, tell=told.append) == {}
+    assert lifecycle.up(pair.home, pair.services, tell=told.append) == {}
     assert pair.processes == before
     assert all("is up already" in sentence for sentence in told)
 
 
 def test_what_another_home_started_is_used_and_never_stopped(pair: Pair, tmp_path: Path) -> None:
     told: list[str] = []
-    assert local.up(tmp_path, pair.services, tell=told.append) == {}
+    assert lifecycle.up(tmp_path, pair.services, tell=told.append) == {}
     assert all("not started from here" in sentence for sentence in told)
-    assert local.down(tmp_path) == []
-    assert [each.state for each in local.status(tmp_path, pair.services)] == ["up", "up"]
+    assert lifecycle.down(tmp_path) == []
+    assert [each.state for each in lifecycle.status(tmp_path, pair.services)] == ["up", "up"]
 
 
 def test_a_service_on_another_port_than_the_settings_is_told(pair: Pair) -> None:
     elsewhere = kafka_service(KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}"))
     with pytest.raises(PrerequisiteError, match="runs already, on port"):
-        local.up(pair.home, [elsewhere])
+        lifecycle.up(pair.home, [elsewhere])
 
 
 def test_killed_services_come_back_with_all_that_was_acknowledged(
@@ -131,7 +131,7 @@ def test_killed_services_come_back_with_all_that_was_acknowledged(
         kill(pair.processes["cassandra"])
     kill(pair.processes["kafka"])
 
-    assert [each.state for each in local.status(pair.home, pair.services)] == ["down", "down"]
+    assert [each.state for each in lifecycle.status(pair.home, pair.services)] == ["down", "down"]
     started = up(pair.home, jars_home, *pair.services)
 
     assert started.keys() == {"kafka", "cassandra"}
@@ -167,22 +167,22 @@ def test_down_ends_what_up_started_and_may_be_repeated(tmp_path: Path, jars_home
     started = up(tmp_path, jars_home, service)
     try:
         assert started["kafka"].tied_to == os.getpid()
-        assert local.down(tmp_path) == ["kafka"]
+        assert lifecycle.down(tmp_path) == ["kafka"]
         assert not psutil.pid_exists(started["kafka"].pid)
         assert not listening("127.0.0.1", service.port)
-        assert local.down(tmp_path) == []
+        assert lifecycle.down(tmp_path) == []
         assert (tmp_path / "services" / "kafka" / "data" / "meta.properties").is_file()
     finally:
-        local.end(started, timeout_s=0)
+        lifecycle.end(started, timeout_s=0)
 
 
 def test_a_start_that_fails_says_why_and_leaves_nothing_running(tmp_path: Path, jars_home: Path) -> None:
     fine = kafka_service(KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}"))
     broken = cassandra_service(CassandraSettings(port=free_port()), heap="1k")
     with pytest.raises(ServiceError, match=r"(?s)Cassandra ended while it started.*Too small maximum heap"):
-        local.up(tmp_path, [fine, broken], jars_home=jars_home)
-    assert [each.state for each in local.status(tmp_path, [fine, broken])] == ["down", "down"]
-    assert local.down(tmp_path) == []
+        lifecycle.up(tmp_path, [fine, broken], jars_home=jars_home)
+    assert [each.state for each in lifecycle.status(tmp_path, [fine, broken])] == ["down", "down"]
+    assert lifecycle.down(tmp_path) == []
 
 
 @pytest.fixture
@@ -196,14 +196,14 @@ def test_a_port_that_another_program_has_is_told(taken_port: int, tmp_path: Path
     service = kafka_service(KafkaSettings(bootstrap_servers=f"127.0.0.1:{taken_port}"))
     expected = rf"Port {taken_port} is taken .* set KAFKA_BOOTSTRAP_SERVERS"
     with pytest.raises(PrerequisiteError, match=expected):
-        local.up(tmp_path, [service])
+        lifecycle.up(tmp_path, [service])
 
 
 def test_an_external_service_is_checked_and_not_started(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     service = kafka_service(KafkaSettings(bootstrap_servers=address, security_protocol="SSL"))
     with pytest.raises(PrerequisiteError, match=f"Kafka at {address} does not answer"):
-        local.up(tmp_path, [service])
+        lifecycle.up(tmp_path, [service])
 
 
 def test_no_java_is_told_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,5 +211,5 @@ def test_no_java_is_told_before_anything_starts(tmp_path: Path, monkeypatch: pyt
     monkeypatch.delenv("JAVA_HOME", raising=False)
     service = kafka_service(KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}"))
     with pytest.raises(PrerequisiteError, match="There is no Java"):
-        local.up(tmp_path, [service])
+        lifecycle.up(tmp_path, [service])
     assert not (tmp_path / "services" / "kafka").exists()

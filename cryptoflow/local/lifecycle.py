@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 from cryptoflow.errors import PrerequisiteError, ServiceError
-from cryptoflow.services import jars, processes
-from cryptoflow.services.cassandra import cassandra_service
-from cryptoflow.services.java import Java, find_java
-from cryptoflow.services.kafka import kafka_service
-from cryptoflow.services.locks import exclusive
-from cryptoflow.services.machine import require_disk, require_memory
-from cryptoflow.services.processes import Process
-from cryptoflow.services.service import Layout, Service, listening
+from cryptoflow.local import jars, processes
+from cryptoflow.local.cassandra import cassandra_service
+from cryptoflow.local.java import Java, find_java
+from cryptoflow.local.kafka import kafka_service
+from cryptoflow.local.machine import require_disk, require_memory
+from cryptoflow.local.processes import Process
+from cryptoflow.local.service import Layout, Service, listening
+from cryptoflow.runtime.locks import exclusive
 from cryptoflow.settings import CassandraSettings, KafkaSettings
 
 STOP_TIMEOUT_S = 30.0

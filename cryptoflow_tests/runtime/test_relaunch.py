@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryptoflow.pipeline.relaunch import FIRST_DELAY_S, MAX_DELAY_S, SHORT_S, PastRun, delay_s, reason_to_wait
+from cryptoflow.runtime.relaunch import FIRST_DELAY_S, MAX_DELAY_S, SHORT_S, PastRun, delay_s, reason_to_wait
 
 NOW_S = 1_763_900_000.0
 

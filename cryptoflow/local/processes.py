@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from cryptoflow.errors import ServiceError
-from cryptoflow.services import launcher
+from cryptoflow.local import launcher
 
 LOG_LIMIT_BYTES = 10_000_000
 """At a start a longer log makes room: it becomes `log.1`, in place of the one before."""

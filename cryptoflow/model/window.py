@@ -5,7 +5,7 @@ Pure: times are handed in, as ns since the epoch, and the machine's time zone ne
 
 from datetime import UTC, datetime, timedelta
 
-from cryptoflow.trades import NS_PER_S
+from cryptoflow.model.trade import NS_PER_S
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

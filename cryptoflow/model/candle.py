@@ -15,8 +15,8 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from cryptoflow.trades import Direction, Trade
-from cryptoflow.windowing import utc_midnight, window
+from cryptoflow.model.trade import Direction, Trade
+from cryptoflow.model.window import utc_midnight, window
 
 CandleKey = tuple[str, str, str, datetime]
 """(market, from coin, to currency, window start): what tells the candles of one window length apart."""

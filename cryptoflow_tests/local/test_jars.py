@@ -10,7 +10,7 @@ import pyspark
 import pytest
 
 from cryptoflow.errors import PrerequisiteError
-from cryptoflow.services import jars
+from cryptoflow.local import jars
 
 
 @pytest.fixture

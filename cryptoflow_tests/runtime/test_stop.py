@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryptoflow import shutdown
 from cryptoflow.errors import ConfigError
-from cryptoflow.shutdown import (
+from cryptoflow.runtime import stop as stop_module
+from cryptoflow.runtime.stop import (
     MAX_TIMEOUT_S,
     TIED_TO,
     Deadline,
@@ -31,7 +31,7 @@ WAIT_S = 20
 
 TIED = """
 import sys, threading
-from cryptoflow.shutdown import stop_with_parents
+from cryptoflow.runtime.stop import stop_with_parents
 stop = threading.Event()
 stop_with_parents(stop)
 print("ready", flush=True)
@@ -40,11 +40,11 @@ print("stopped" if stop.wait(20) else "not stopped", flush=True)
 
 STUBBORN = """
 import subprocess, threading
-from cryptoflow import shutdown
-shutdown.SHUTDOWN_S = 0.1
+from cryptoflow.runtime import stop as stop_module
+stop_module.SHUTDOWN_S = 0.1
 child = subprocess.Popen(["sleep", "60"])
-with shutdown.stop_on_signals() as stop, shutdown.ended_in_time(stop):
-    shutdown.stop_with_parents(stop)
+with stop_module.stop_on_signals() as stop, stop_module.ended_in_time(stop):
+    stop_module.stop_with_parents(stop)
     print(child.pid, flush=True)
     threading.Event().wait(60)
 """
@@ -53,7 +53,7 @@ MULTIPROCESSING_PARENT = """
 import multiprocessing, os, sys, threading
 
 def child():
-    from cryptoflow.shutdown import stop_with_parents
+    from cryptoflow.runtime.stop import stop_with_parents
     stop = threading.Event()
     stop_with_parents(stop)
     print(os.getpid(), flush=True)
@@ -197,11 +197,11 @@ def test_what_does_not_obey_a_signal_in_time_is_ended_with_its_children(number: 
 
 
 def test_what_obeys_in_time_goes_on_after_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutdown, "SHUTDOWN_S", 0.1)
+    monkeypatch.setattr(stop_module, "SHUTDOWN_S", 0.1)
     stop = Stop()
     with ended_in_time(stop):
         stop.set()
-    threading.Event().wait(0.1 + 2 * shutdown.POLL_S)  # this process would be gone
+    threading.Event().wait(0.1 + 2 * stop_module.POLL_S)  # this process would be gone
 
 
 def test_the_time_to_end_counts_from_the_first_call() -> None:
@@ -211,7 +211,7 @@ def test_the_time_to_end_counts_from_the_first_call() -> None:
     first = stop.deadline
     stop.set()
     assert stop.deadline is first
-    assert 0 < first.left_s() <= shutdown.SHUTDOWN_S
+    assert 0 < first.left_s() <= stop_module.SHUTDOWN_S
 
 
 def test_the_event_is_set_when_the_parent_of_multiprocessing_is_killed() -> None:

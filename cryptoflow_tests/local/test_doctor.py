@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from cryptoflow import doctor
-from cryptoflow.doctor import Check
 from cryptoflow.errors import ConfigError, PrerequisiteError
-from cryptoflow.services.java import FIX
-from cryptoflow.services.kafka import kafka_service
-from cryptoflow.services.processes import free_port
+from cryptoflow.local import doctor
+from cryptoflow.local.doctor import Check
+from cryptoflow.local.java import FIX
+from cryptoflow.local.kafka import kafka_service
+from cryptoflow.local.processes import free_port
 from cryptoflow.settings import KafkaSettings
 
 

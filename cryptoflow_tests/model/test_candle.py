@@ -11,7 +11,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryptoflow.candles import (
+from cryptoflow.model.candle import (
     Candle,
     CandleRow,
     Side,
@@ -21,8 +21,8 @@ from cryptoflow.candles import (
     id_order,
     row_uuid,
 )
-from cryptoflow.trades import BUY, NS_PER_S, REVERSED, SELL, UNKNOWN, Trade, read_trade
-from cryptoflow.windowing import EPOCH
+from cryptoflow.model.trade import BUY, NS_PER_S, REVERSED, SELL, UNKNOWN, Trade, read_trade
+from cryptoflow.model.window import EPOCH
 
 NOON_S = 1_610_107_200  # 2021-01-08 12:00:00 UTC
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from cryptoflow.candles import Candle
+from cryptoflow.model.candle import Candle
 
 
 class PartStatus(msgspec.Struct):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from cryptoflow import settings
 from cryptoflow.errors import CryptoflowError, PrerequisiteError
-from cryptoflow.services import jars, local
-from cryptoflow.services.java import find_java
-from cryptoflow.services.machine import GIB, require_disk, require_memory
-from cryptoflow.services.service import LOOPBACK, Service, listening
+from cryptoflow.local import jars, lifecycle
+from cryptoflow.local.java import find_java
+from cryptoflow.local.machine import GIB, require_disk, require_memory
+from cryptoflow.local.service import LOOPBACK, Service, listening
 from cryptoflow.settings import CassandraSettings, FeedSettings, KafkaSettings, SparkSettings
 
 OLDEST_PYTHON = (3, 11)
@@ -127,7 +127,7 @@ def jar_set(home: Path, name: str) -> Check:
 
 def service(home: Path, wanted: Service) -> Check:
     """Whether a service is up, or could be started."""
-    found = local.status(home, [wanted])[0]
+    found = lifecycle.status(home, [wanted])[0]
     if found.state == "up":
         return Check(wanted.name, True, f"up on {wanted.address}")
     if wanted.external:
@@ -153,7 +153,7 @@ def ui_port(name: str, port: int, way_out: str) -> Check:
 
 def _services(home: Path) -> Iterator[Check]:
     try:
-        wanted = local.services(settings.load(KafkaSettings), settings.load(CassandraSettings))
+        wanted = lifecycle.services(settings.load(KafkaSettings), settings.load(CassandraSettings))
     except CryptoflowError as error:
         yield Check("Kafka and Cassandra", False, str(error))
         return

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cryptoflow.errors import ServiceError
-from cryptoflow.services.java import ONE_COMPILER, Java
-from cryptoflow.services.processes import free_port
-from cryptoflow.services.service import LOOPBACK, Layout, Service, is_local, jvm, listening, loopback
+from cryptoflow.local.java import ONE_COMPILER, Java
+from cryptoflow.local.processes import free_port
+from cryptoflow.local.service import LOOPBACK, Layout, Service, is_local, jvm, listening, loopback
 from cryptoflow.settings import KafkaSettings
 
 HEAP = "512m"

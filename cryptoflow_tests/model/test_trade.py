@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryptoflow.errors import UnreadableFrameError
-from cryptoflow.trades import (
+from cryptoflow.model.trade import (
     BUY,
     MAX_AMOUNT,
     MAX_TIME_S,

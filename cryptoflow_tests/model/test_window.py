@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryptoflow.trades import MAX_TIME_S, NS_PER_S
-from cryptoflow.windowing import EPOCH, utc_midnight, utc_time, window, window_start_ns
+from cryptoflow.model.trade import MAX_TIME_S, NS_PER_S
+from cryptoflow.model.window import EPOCH, utc_midnight, utc_time, window, window_start_ns
 
 times_ns = st.integers(0, MAX_TIME_S * NS_PER_S - 1)
 lengths_s = st.sampled_from([1, 7, 60, 300, 3600, 86_400, 604_800])
@@ -67,7 +67,7 @@ def test_a_window_that_ends_at_midnight_has_the_new_date() -> None:
 
 def test_the_machines_time_zone_changes_nothing() -> None:
     code = (
-        "from cryptoflow.windowing import utc_midnight, window\n"
+        "from cryptoflow.model.window import utc_midnight, window\n"
         "for second in range(1610063880, 1610064060, 60):\n"
         "    print(window(second * 10**9, 60), utc_midnight(window(second * 10**9, 60)[1]))"
     )

@@ -12,8 +12,8 @@ import msgspec
 import psutil
 
 from cryptoflow.errors import PrerequisiteError
-from cryptoflow.services.locks import exclusive, held, owner_of
-from cryptoflow.services.processes import CLOCK_STEP_S
+from cryptoflow.local.processes import CLOCK_STEP_S
+from cryptoflow.runtime.locks import exclusive, held, owner_of
 
 SUFFIX = ".lease"
 

@@ -7,9 +7,9 @@ from typing import Any
 import yaml
 
 from cryptoflow.errors import CassandraError, CassandraLoginError, PrerequisiteError
-from cryptoflow.services.java import FIX, Java
-from cryptoflow.services.processes import free_port
-from cryptoflow.services.service import LOOPBACK, Layout, Service, is_local, jvm, listening, loopback
+from cryptoflow.local.java import FIX, Java
+from cryptoflow.local.processes import free_port
+from cryptoflow.local.service import LOOPBACK, Layout, Service, is_local, jvm, listening, loopback
 from cryptoflow.settings import CassandraSettings
 
 HEAP = "1g"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cryptoflow.errors import PrerequisiteError
-from cryptoflow.services.java import FIX, find_java, parse_version
+from cryptoflow.local.java import FIX, find_java, parse_version
 
 
 def fake_java(folder: Path, version: str, unless: str = "False") -> None:

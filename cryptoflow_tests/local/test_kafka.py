@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryptoflow.services.kafka import (
+from cryptoflow.local.kafka import (
     cluster_id,
     host_and_port,
     kafka_service,

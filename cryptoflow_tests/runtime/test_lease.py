@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cryptoflow.errors import PrerequisiteError
-from cryptoflow.pipeline.lease import alive, end_holders, ended_s, killed, lease, working_runs
+from cryptoflow.runtime.lease import alive, end_holders, ended_s, killed, lease, working_runs
 from cryptoflow_tests.leases import WAIT_S, holder
 
 

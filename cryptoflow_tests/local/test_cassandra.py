@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from cryptoflow.errors import CassandraLoginError, PrerequisiteError
-from cryptoflow.services.cassandra import DEFAULT_USER, cassandra_service, cassandra_yaml, java_options
-from cryptoflow.services.java import Java
-from cryptoflow.services.processes import free_port
-from cryptoflow.services.service import Layout
+from cryptoflow.local.cassandra import DEFAULT_USER, cassandra_service, cassandra_yaml, java_options
+from cryptoflow.local.java import Java
+from cryptoflow.local.processes import free_port
+from cryptoflow.local.service import Layout
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.connection import connect
 from cryptoflow_tests.running import running

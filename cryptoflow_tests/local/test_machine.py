@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from cryptoflow.errors import PrerequisiteError
-from cryptoflow.services.machine import full_disk_told, require_disk, require_memory
+from cryptoflow.local.machine import full_disk_told, require_disk, require_memory
 
 TOO_MUCH_BYTES = 2**60
 

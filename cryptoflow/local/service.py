@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptoflow.services.java import Java
+from cryptoflow.local.java import Java
 
 LOOPBACK = "127.0.0.1"
 CONNECT_TIMEOUT_S = 2.0
