@@ -5,13 +5,13 @@ explicitly wins over the environment, which wins over the default.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from cryptoflow.errors import ConfigError
@@ -22,13 +22,49 @@ DEFAULT_TIMEOUT_S = 150.0
 MAX_HISTORY_DAYS = 36500
 """A hundred years: what ended before the year 1 is no date."""
 
+OFFICIAL_URL = "wss://streamer.cryptocompare.com/v2"
 DEFAULT_SUBSCRIPTIONS = "0~Coinbase~BTC~USD,0~Binance~BTC~USDT,0~Kraken~BTC~USD,0~CoinDeal~BTC~USD,0~Gemini~BTC~USD"
+SIMULATED, REAL = "simulated", "cryptocompare"
+"""The topic and the keyspace of simulated trades, and those of a real source, where none is named."""
+
+BY_SOURCE = f"{REAL}; {SIMULATED} for the simulator"
+
+HOUR_S = 3600
+
 KEYSPACE_PATTERN = r"^[a-zA-Z]\w{0,47}$"
 TOPIC_PATTERN = r"^[a-zA-Z0-9._-]{1,200}$"
 
 
-def _setting(env: str, default: object, description: str, **limits: Any) -> Any:
-    return Field(default, description=description, json_schema_extra={"env": env}, **limits)
+def _setting(
+    env: str,
+    default: object,
+    description: str,
+    *,
+    old_env: str | None = None,
+    default_text: str | None = None,
+    by_source: bool = False,
+    option: bool = True,
+    run_config: bool = True,
+    **limits: Any,
+) -> Any:
+    """A field that is a setting.
+
+    Args:
+        old_env: another variable of it, which counts where `env` is not set.
+        default_text: the default in words, where it follows from something else.
+        by_source: its default follows from the source (`store_name`).
+        option: whether it has an option of the command line, which everybody on the machine can read.
+        run_config: whether a run config of Dagster, which is stored and shown, may say it.
+    """
+    extra: dict[str, Any] = {"env": env, "option": option, "run_config": run_config, "by_source": by_source}
+    extra |= {"old_env": old_env, "default_text": BY_SOURCE if by_source else default_text}
+    if callable(default):
+        return Field(default_factory=default, description=description, json_schema_extra=extra, **limits)
+    return Field(default, description=description, json_schema_extra=extra, **limits)
+
+
+def _password(env: str, description: str) -> Any:
+    return _setting(env, None, description, option=False, run_config=False, repr=False)
 
 
 def _listed(value: str) -> str:
@@ -49,6 +85,12 @@ def _known_zone(name: str) -> str:
     if name not in available_timezones():
         raise ValueError("it is no time zone, such as UTC or Europe/Berlin")
     return name
+
+
+def _part_of_an_hour(window_s: int) -> int:
+    if HOUR_S % window_s:
+        raise ValueError("it does not divide an hour, as 60, 300 and 3600 do")
+    return window_s
 
 
 List = Annotated[str, AfterValidator(_listed)]
@@ -77,18 +119,28 @@ class FeedSettings(Settings):
     )
     url: Annotated[str, AfterValidator(_without_secrets)] = _setting(
         "CRYPTOCOMPARE_URL",
-        "wss://streamer.cryptocompare.com/v2",
+        OFFICIAL_URL,
         "the feed's address, without the key",
         pattern=r"^wss?://",
     )
     subscriptions: List = _setting(
-        "CRYPTOCOMPARE_SUBSCRIPTIONS", DEFAULT_SUBSCRIPTIONS, "comma-separated 0~MARKET~COIN~CURRENCY"
+        "CRYPTOFLOW_SUBSCRIPTIONS",
+        DEFAULT_SUBSCRIPTIONS,
+        "comma-separated 0~MARKET~COIN~CURRENCY",
+        old_env="CRYPTOCOMPARE_SUBSCRIPTIONS",
     )
     simulator_rate: Positive = _setting(
         "CRYPTOFLOW_SIMULATOR_RATE", 100.0, "trades/s that the run's own simulator generates"
     )
     replay: Annotated[str, AfterValidator(os.path.abspath)] | None = _setting(
         "CRYPTOFLOW_REPLAY", None, "a file of frames (JSON lines, .gz or plain) for the run's own simulator"
+    )
+    replay_folder: Annotated[str, AfterValidator(os.path.abspath)] | None = _setting(
+        "CRYPTOFLOW_REPLAY_FOLDER",
+        None,
+        "the only folder that a run config may name a replay in",
+        option=False,
+        run_config=False,
     )
     replay_speed: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _setting(
         "CRYPTOFLOW_REPLAY_SPEED", 1.0, "how many times faster than recorded to replay; 0: as fast as it goes"
@@ -107,7 +159,14 @@ class KafkaSettings(Settings):
     """The broker and the topics."""
 
     bootstrap_servers: List = _setting("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092", "HOST:PORT, comma-separated")
-    topic: str = _setting("KAFKA_TOPIC", "cryptocompare", "the topic of trades", pattern=TOPIC_PATTERN)
+    topic: str = _setting("KAFKA_TOPIC", SIMULATED, "the topic of trades", by_source=True, pattern=TOPIC_PATTERN)
+    history_topic: str = _setting(
+        "KAFKA_HISTORY_TOPIC",
+        lambda earlier: f"{earlier['topic']}.history",
+        "the topic of trades that are filled in or fetched from the past",
+        default_text="the topic's name with .history",
+        pattern=TOPIC_PATTERN,
+    )
     partitions: Count = _setting("KAFKA_PARTITIONS", 4, "partitions of a topic that is made")
     replication: Count = _setting("KAFKA_REPLICATION", 1, "replication factor of a topic that is made")
     retention_hours: Count = _setting("KAFKA_RETENTION_HOURS", 168, "retention of a topic that is made, in hours")
@@ -117,12 +176,14 @@ class KafkaSettings(Settings):
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = _setting(
         "KAFKA_SECURITY_PROTOCOL", "PLAINTEXT", "how to talk to the broker"
     )
-    ca_file: str | None = _setting("KAFKA_CA_FILE", None, "PEM file of the broker's certificate authority")
+    ca_file: str | None = _setting(
+        "KAFKA_CA_FILE", None, "PEM file of the broker's certificate authority", run_config=False
+    )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = _setting(
         "KAFKA_SASL_MECHANISM", "PLAIN", "with a SASL protocol: how to log in"
     )
     username: str | None = _setting("KAFKA_USERNAME", None, "user of a SASL login")
-    password: str | None = _setting("KAFKA_PASSWORD", None, "password of a SASL login", repr=False)
+    password: str | None = _password("KAFKA_PASSWORD", "password of a SASL login")
 
     @property
     def dead_letter_topic(self) -> str:
@@ -136,11 +197,35 @@ class SparkSettings(Settings):
     master: str = _setting("SPARK_MASTER", "local[*]", "the Spark master", min_length=1)
     trigger_s: Positive = _setting("CRYPTOFLOW_TRIGGER", 5.0, "seconds between micro-batches")
     watermark_s: Positive = _setting("CRYPTOFLOW_WATERMARK", 300.0, "a trade this late, in s, is dropped and counted")
-    window_s: Count = _setting("CRYPTOFLOW_WINDOW", 60, "length of a candle's window, in s")
+    max_ahead_s: Positive = _setting(
+        "CRYPTOFLOW_MAX_AHEAD",
+        60.0,
+        "how far ahead of its receive time, in s, a trade may be and still be streamed; always below the watermark",
+    )
+    window_s: Annotated[Count, AfterValidator(_part_of_an_hour)] = _setting(
+        "CRYPTOFLOW_WINDOW", 60, "length of a candle's window, in s, a divisor of an hour"
+    )
     shuffle_partitions: Count = _setting("CRYPTOFLOW_SHUFFLE_PARTITIONS", 1, "partitions of the query's state")
     max_batch_trades: Count = _setting("CRYPTOFLOW_MAX_BATCH", 1_000_000, "trades in one micro-batch, at most")
+    backlog_trades: Count = _setting(
+        "CRYPTOFLOW_BACKLOG", 200_000, "from how many trades behind a start works in batches"
+    )
     ui_port: Port = _setting("SPARK_UI_PORT", 4000, "port of the Spark UI")
     driver_memory: str = _setting("SPARK_DRIVER_MEMORY", "2g", "memory of Spark's JVM", pattern=r"^[1-9][0-9]*[mgMG]$")
+
+    @field_validator("max_ahead_s")
+    @classmethod
+    def _below_the_watermark(cls, max_ahead_s: float, info: ValidationInfo) -> float:
+        """Of a value that is given; the default follows the watermark (`ahead_s`)."""
+        watermark_s = info.data.get("watermark_s")
+        if watermark_s is not None and max_ahead_s >= watermark_s:
+            raise ValueError(f"it must be less than the watermark, which is {watermark_s:g} s")
+        return max_ahead_s
+
+    @property
+    def ahead_s(self) -> float:
+        """`max_ahead_s`; half the watermark where that is too short for the default."""
+        return self.max_ahead_s if self.max_ahead_s < self.watermark_s else self.watermark_s / 2
 
 
 class CassandraSettings(Settings):
@@ -148,7 +233,7 @@ class CassandraSettings(Settings):
 
     contact_points: List = _setting("CASSANDRA_CONTACT_POINTS", "127.0.0.1", "hosts, comma-separated")
     port: Port = _setting("CASSANDRA_PORT", 9042, "the CQL port")
-    keyspace: str = _setting("CASSANDRA_KEYSPACE", "cryptocompare", "the keyspace", pattern=KEYSPACE_PATTERN)
+    keyspace: str = _setting("CASSANDRA_KEYSPACE", SIMULATED, "the keyspace", by_source=True, pattern=KEYSPACE_PATTERN)
     replication: Count = _setting("CASSANDRA_REPLICATION", 1, "replication factor of a keyspace that is made")
     datacenter: str | None = _setting(
         "CASSANDRA_DATACENTER", None, "the local data center; a keyspace that is made then replicates there"
@@ -157,8 +242,10 @@ class CassandraSettings(Settings):
         "CASSANDRA_TTL", 0, "default time to live of candles in a table that is made, in s; 0: for ever"
     )
     username: str | None = _setting("CASSANDRA_USERNAME", None, "user")
-    password: str | None = _setting("CASSANDRA_PASSWORD", None, "password", repr=False)
-    ca_file: str | None = _setting("CASSANDRA_CA_FILE", None, "PEM file of the certificate authority: turns TLS on")
+    password: str | None = _password("CASSANDRA_PASSWORD", "password")
+    ca_file: str | None = _setting(
+        "CASSANDRA_CA_FILE", None, "PEM file of the certificate authority: turns TLS on", run_config=False
+    )
     retry_for_s: Positive = _setting(
         "CASSANDRA_RETRY_FOR", 120.0, "how long Cassandra may be gone before the run fails, in s"
     )
@@ -218,11 +305,41 @@ FAULTS = {
 Model = TypeVar("Model", bound=Settings)
 
 
+def _extra(info: FieldInfo) -> dict[str, Any]:
+    assert isinstance(info.json_schema_extra, dict)
+    return info.json_schema_extra
+
+
 def setting_env(model: type[Settings], info: FieldInfo) -> str:
     """The environment variable of a field of `model`."""
-    extra = info.json_schema_extra
-    assert isinstance(extra, dict)
-    return f"{model.env_prefix}{extra['env']}"
+    return f"{model.env_prefix}{_extra(info)['env']}"
+
+
+def old_env(info: FieldInfo) -> str | None:
+    """Another variable of a setting, which counts where its own is not set."""
+    found = _extra(info)["old_env"]
+    return None if found is None else str(found)
+
+
+def variables_text(model: type[Settings], info: FieldInfo) -> str:
+    """The environment variables of a setting, the one that wins first."""
+    return ", else ".join(filter(None, (setting_env(model, info), old_env(info))))
+
+
+def has_option(info: FieldInfo) -> bool:
+    """Whether a setting may be an option of the command line."""
+    return bool(_extra(info)["option"])
+
+
+def in_run_config(info: FieldInfo) -> bool:
+    """Whether a run config of Dagster may say a setting."""
+    return bool(_extra(info)["run_config"])
+
+
+def default_text(info: FieldInfo) -> str | None:
+    """A setting's default to be read; None if it has none."""
+    said = _extra(info)["default_text"]
+    return said if said or info.default is None else str(info.default)
 
 
 def settings_of(model: type[Settings]) -> Iterator[tuple[str, FieldInfo, str]]:
@@ -231,19 +348,51 @@ def settings_of(model: type[Settings]) -> Iterator[tuple[str, FieldInfo, str]]:
         yield name, info, setting_env(model, info)
 
 
-def load(model: type[Model], given: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None) -> Model:
+def load(
+    model: type[Model],
+    given: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
+    feed: FeedSettings | None = None,
+) -> Model:
     """The settings: what is `given` and not None, else what `env` (default: the process's) says, else the default.
+
+    The defaults of the topic and the keyspace follow the source of `feed`, which is that of `env` by default.
 
     Raises:
         ConfigError: a value can't be used; the message names the setting, its variable and the value's fault.
     """
     env = os.environ if env is None else env
-    values = {name: env[variable] for name, _, variable in settings_of(model) if env.get(variable)}
+    values = {name: found for name, info, variable in settings_of(model) if (found := _said(info, variable, env))}
     values |= {name: value for name, value in (given or {}).items() if value is not None}
+    values = _by_source(model, values.keys(), env, feed) | values
     try:
         return model(**values)
     except ValidationError as error:
         raise _refusal(model, error) from None
+
+
+def _said(info: FieldInfo, variable: str, env: Mapping[str, str]) -> str | None:
+    return env.get(variable) or env.get(old_env(info) or "")
+
+
+def _by_source(
+    model: type[Settings], said: Collection[str], env: Mapping[str, str], feed: FeedSettings | None
+) -> dict[str, Any]:
+    """The defaults that follow from the source, of those settings that nobody has said."""
+    names = [name for name, info in model.model_fields.items() if _extra(info)["by_source"] and name not in said]
+    if not names:
+        return {}
+    return dict.fromkeys(names, store_name(feed or load(FeedSettings, None, env), api_key(env)))
+
+
+def is_simulated(feed: FeedSettings, key: str | None) -> bool:
+    """Whether a run with these settings starts a simulator; not if it has a key, or the address of another feed."""
+    return feed.source == "simulator" or (feed.source == "auto" and not key and feed.url == OFFICIAL_URL)
+
+
+def store_name(feed: FeedSettings, key: str | None) -> str:
+    """The topic and the keyspace of a source, unless they are named: simulated trades never stand among real ones."""
+    return SIMULATED if is_simulated(feed, key) else REAL
 
 
 def _refusal(model: type[Settings], error: ValidationError) -> ConfigError:
@@ -257,7 +406,7 @@ def _refusal(model: type[Settings], error: ValidationError) -> ConfigError:
 def unusable(model: type[Settings], name: str, fault: str) -> ConfigError:
     """The error of a setting with a value that can't be used."""
     info = model.model_fields[name]
-    return ConfigError(f"{name} ({setting_env(model, info)}: {info.description}) can't be used: {fault}.")
+    return ConfigError(f"{name} ({variables_text(model, info)}: {info.description}) can't be used: {fault}.")
 
 
 def api_key(env: Mapping[str, str] | None = None) -> str | None:

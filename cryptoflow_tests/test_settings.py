@@ -1,7 +1,7 @@
 """Laws of the settings: who wins, what is refused and how, and that no secret is shown."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,9 +20,13 @@ from cryptoflow.settings import (
     SparkSettings,
     TimedKafkaSettings,
     TimedMemorySettings,
+    has_option,
+    in_run_config,
     load,
     settings_of,
+    store_name,
     unusable,
+    variables_text,
 )
 
 MODELS = (
@@ -39,14 +43,14 @@ SECRET = "s3cret-that-nobody-may-see"
 
 PROMISED = {
     "CRYPTOCOMPARE_URL": "wss://streamer.cryptocompare.com/v2",
-    "CRYPTOCOMPARE_SUBSCRIPTIONS": (
+    "CRYPTOFLOW_SUBSCRIPTIONS": (
         "0~Coinbase~BTC~USD,0~Binance~BTC~USDT,0~Kraken~BTC~USD,0~CoinDeal~BTC~USD,0~Gemini~BTC~USD"
     ),
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
-    "KAFKA_TOPIC": "cryptocompare",
+    "KAFKA_TOPIC": "simulated",
     "CASSANDRA_CONTACT_POINTS": "127.0.0.1",
     "CASSANDRA_PORT": 9042,
-    "CASSANDRA_KEYSPACE": "cryptocompare",
+    "CASSANDRA_KEYSPACE": "simulated",
     "SPARK_MASTER": "local[*]",
     "CRYPTOFLOW_TIMED_KAFKA_CRON": "0 * * * *",
     "CRYPTOFLOW_TIMED_KAFKA_TIME_ZONE": "UTC",
@@ -57,6 +61,9 @@ PROMISED = {
     "CRYPTOFLOW_TIMED_MEMORY_TIMEOUT": 150,
     "CRYPTOFLOW_TIMED_MEMORY_SUBSCRIPTIONS": None,
     "CRYPTOFLOW_HISTORY_DAYS": 30,
+    "CRYPTOFLOW_MAX_AHEAD": 60,
+    "CRYPTOFLOW_BACKLOG": 200_000,
+    "CRYPTOFLOW_REPLAY_FOLDER": None,
 }
 """Environment variables and defaults that users rely on."""
 
@@ -82,6 +89,10 @@ BAD = [
         "it must be 'PLAINTEXT', 'SSL', 'SASL_PLAINTEXT' or 'SASL_SSL'",
     ),
     (SparkSettings, "window_s", "1.5", "it is no whole number"),
+    (SparkSettings, "window_s", "7", "it does not divide an hour, as 60, 300 and 3600 do"),
+    (SparkSettings, "window_s", "7200", "it does not divide an hour, as 60, 300 and 3600 do"),
+    (SparkSettings, "max_ahead_s", "300", "it must be less than the watermark, which is 300 s"),
+    (SparkSettings, "backlog_trades", "0", "it must be at least 1"),
     (SparkSettings, "ui_port", "65536", "it must be at most 65535"),
     (SparkSettings, "driver_memory", "lots", "it must match ^[1-9][0-9]*[mgMG]$"),
     (CassandraSettings, "keyspace", "1st", r"it must match ^[a-zA-Z]\w{0,47}$"),
@@ -109,7 +120,7 @@ def test_the_given_wins_over_the_environment_which_wins_over_the_default() -> No
     env = {"KAFKA_TOPIC": "from-env"}
     assert load(KafkaSettings, {"topic": "given"}, env).topic == "given"
     assert load(KafkaSettings, {"topic": None}, env).topic == "from-env"
-    assert load(KafkaSettings, {}, {}).topic == "cryptocompare"
+    assert load(KafkaSettings, {}, {}).topic == "simulated"
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:
@@ -124,7 +135,8 @@ def test_without_an_environment_it_is_the_processs(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("model", MODELS)
 def test_each_default_is_a_value_that_the_environment_could_say(model: type[Settings]) -> None:
-    env = {env: str(info.default) for _, info, env in settings_of(model) if info.default is not None}
+    defaults = model().model_dump()
+    env = {env: str(defaults[name]) for name, _, env in settings_of(model) if defaults[name] is not None}
     assert load(model, None, env) == model()
 
 
@@ -150,10 +162,13 @@ def test_a_bad_value_is_one_sentence_that_names_setting_and_variable(
     for given, environment in (({name: value}, {}), ({}, {env: value})):
         with pytest.raises(ConfigError) as caught:
             load(model, given, environment)
-        assert str(caught.value) == f"{name} ({env}: {description}) can't be used: {fault}."
+        said = str(caught.value)
+        assert (
+            said == f"{name} ({variables_text(model, model.model_fields[name])}: {description}) can't be used: {fault}."
+        )
 
 
-def refusal(model: type[Settings], given: dict[str, object]) -> str | None:
+def refusal(model: type[Settings], given: Mapping[str, object]) -> str | None:
     """Why the settings are refused, if they are."""
     try:
         load(model, given, {})
@@ -171,7 +186,7 @@ def test_whatever_is_given_is_taken_or_told_in_our_words(
 ) -> None:
     model, name, _, env = setting
     said = refusal(model, {name: value})
-    assert said is None or said.startswith(f"{name} ({env}: ")
+    assert said is None or said.startswith(f"{name} ({env}")
     assert not re.search(r"[Ii]nput|[Vv]alue error|String", said or "")
 
 
@@ -213,6 +228,9 @@ def test_a_url_with_a_secret_is_refused_without_showing_it(url: str) -> None:
 
 def test_the_fields_that_are_secret_are_not_in_repr() -> None:
     secret = {env for _, _, info, env in all_settings() if not info.repr}
+    assert not [
+        env for _, _, info, env in all_settings() if env in secret and (has_option(info) or in_run_config(info))
+    ]
     assert secret == {"KAFKA_PASSWORD", "CASSANDRA_PASSWORD"}
 
 
@@ -242,8 +260,63 @@ def test_lists_are_read_with_blanks_and_empty_items() -> None:
     assert loaded.subscription_list == ("0~Kraken~BTC~USD", "0~Gemini~BTC~USD")
 
 
-def test_the_dead_letters_topic_is_beside_the_trades() -> None:
-    assert KafkaSettings().dead_letter_topic == "cryptocompare.deadletter"
+def test_the_other_topics_are_beside_the_trades() -> None:
+    kafka = load(KafkaSettings, {"topic": "mine"}, {})
+    assert (kafka.dead_letter_topic, kafka.history_topic) == ("mine.deadletter", "mine.history")
+    assert load(KafkaSettings, {}, {"CRYPTOFLOW_SOURCE": "cryptocompare"}).history_topic == "cryptocompare.history"
+    assert load(KafkaSettings, {}, {"KAFKA_HISTORY_TOPIC": "past"}).history_topic == "past"
+
+
+OTHER_URL = "ws://127.0.0.1:1/v2"
+
+
+@pytest.mark.parametrize(
+    ("env", "place"),
+    [
+        ({}, "simulated"),
+        ({"CRYPTOCOMPARE_API_KEY": SECRET}, "cryptocompare"),
+        ({"CRYPTOCOMPARE_API_KEY": SECRET, "CRYPTOFLOW_SOURCE": "simulator"}, "simulated"),
+        ({"CRYPTOFLOW_SOURCE": "cryptocompare"}, "cryptocompare"),
+        ({"CRYPTOCOMPARE_URL": OTHER_URL}, "cryptocompare"),
+        ({"CRYPTOCOMPARE_URL": OTHER_URL, "CRYPTOFLOW_SOURCE": "simulator"}, "simulated"),
+    ],
+)
+def test_simulated_trades_have_a_topic_and_a_keyspace_of_their_own(env: dict[str, str], place: str) -> None:
+    assert store_name(load(FeedSettings, {}, env), settings.api_key(env)) == place
+    for names in ({}, {"KAFKA_TOPIC": "", "CASSANDRA_KEYSPACE": ""}):
+        assert load(KafkaSettings, {}, env | names).topic == place
+        assert load(CassandraSettings, {}, env | names).keyspace == place
+
+
+def test_only_a_name_that_is_given_mixes_simulated_trades_with_others() -> None:
+    env = {"KAFKA_TOPIC": "cryptocompare", "CASSANDRA_KEYSPACE": "cryptocompare", "CRYPTOFLOW_SOURCE": "simulator"}
+    assert load(KafkaSettings, {}, env).topic == load(CassandraSettings, {}, env).keyspace == "cryptocompare"
+    assert load(KafkaSettings, {"topic": "given"}, env).topic == "given"
+
+
+def test_a_source_that_cannot_be_used_is_told_where_the_topic_depends_on_it() -> None:
+    with pytest.raises(ConfigError, match="CRYPTOFLOW_SOURCE"):
+        load(KafkaSettings, {}, {"CRYPTOFLOW_SOURCE": "nasdaq"})
+    assert load(KafkaSettings, {}, {"CRYPTOFLOW_SOURCE": "nasdaq", "KAFKA_TOPIC": "t"}).topic == "t"
+
+
+def test_the_better_name_of_a_setting_wins_over_its_old_one() -> None:
+    old = {"CRYPTOCOMPARE_SUBSCRIPTIONS": "0~Kraken~BTC~USD"}
+    assert load(FeedSettings, {}, old).subscriptions == "0~Kraken~BTC~USD"
+    assert load(FeedSettings, {}, old | {"CRYPTOFLOW_SUBSCRIPTIONS": ""}).subscriptions == "0~Kraken~BTC~USD"
+    both = old | {"CRYPTOFLOW_SUBSCRIPTIONS": "0~Gemini~BTC~USD"}
+    assert load(FeedSettings, {}, both).subscriptions == "0~Gemini~BTC~USD"
+
+
+@drawn(st.floats(1e-3, 1e6), st.none() | st.floats(1e-3, 1e6))
+def test_a_trade_may_be_ahead_by_less_than_the_watermark(watermark_s: float, max_ahead_s: float | None) -> None:
+    given = {"watermark_s": watermark_s, "max_ahead_s": max_ahead_s}
+    said = refusal(SparkSettings, given)
+    assert (said is not None) == (max_ahead_s is not None and max_ahead_s >= watermark_s)
+    if said is None:
+        ahead_s = load(SparkSettings, given, {}).ahead_s
+        assert 0 < ahead_s < watermark_s
+        assert ahead_s == (max_ahead_s or 60) or (max_ahead_s is None and watermark_s <= 60)
 
 
 def test_settings_do_not_change() -> None:

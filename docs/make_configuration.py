@@ -7,7 +7,17 @@ from typing import Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from cryptoflow.cli.options import MODELS, OLD_NAMES, option_name
-from cryptoflow.settings import HistorySettings, Settings, TimedKafkaSettings, TimedMemorySettings, settings_of
+from cryptoflow.settings import (
+    HistorySettings,
+    Settings,
+    TimedKafkaSettings,
+    TimedMemorySettings,
+    default_text,
+    has_option,
+    in_run_config,
+    old_env,
+    settings_of,
+)
 
 PAGE = Path(__file__).with_name("configuration.md")
 AUTOMATION: dict[type[Settings], str] = {
@@ -41,7 +51,8 @@ def _section(model: type[Settings]) -> str:
 
 
 def _line(field: str, info: FieldInfo, env: str) -> str:
-    return f"| {_option(info, env)} | `{env}` | `{field}` | {_default(info)} | {'; '.join(_meaning(info))} |"
+    named = f"`{field}`" if in_run_config(info) else "none"
+    return f"| {_option(info, env)} | `{env}` | {named} | {_default(info)} | {'; '.join(_meaning(info))} |"
 
 
 def _automation(model: type[Settings], of: str) -> str:
@@ -51,17 +62,22 @@ def _automation(model: type[Settings], of: str) -> str:
 
 
 def _default(info: FieldInfo) -> str:
-    return "none" if info.default is None else f"`{str(info.default).replace(',', ', ')}`"
+    said = default_text(info)
+    if said is None or said != str(info.default):
+        return said or "none"
+    return f"`{said.replace(',', ', ')}`"
 
 
 def _option(info: FieldInfo, env: str) -> str:
-    if not info.repr:
-        return "none: a command line can be read by everybody"
+    if not has_option(info):
+        return "none"
     return ", ".join(f"`{name}`" for name in (option_name(env), OLD_NAMES.get(env)) if name)
 
 
 def _meaning(info: FieldInfo) -> Iterator[str]:
     yield str(info.description).replace("~", r"\~")  # GitHub strikes out what is between two of them
+    if old := old_env(info):
+        yield f"where it is not set, `{old}` counts"
     if get_origin(info.annotation) is Literal:
         yield "one of " + ", ".join(f"`{value}`" for value in get_args(info.annotation))
 

@@ -16,8 +16,11 @@ from cryptoflow.settings import (
     FeedSettings,
     KafkaSettings,
     SparkSettings,
+    default_text,
+    has_option,
     load,
     settings_of,
+    variables_text,
 )
 
 MODELS = (FeedSettings, KafkaSettings, SparkSettings, CassandraSettings)
@@ -41,10 +44,11 @@ def _options() -> Iterator[inspect.Parameter]:
     for model in MODELS:
         panel = model.__name__.removesuffix("Settings")
         for _, info, env in settings_of(model):
-            if info.repr:
+            if has_option(info):
                 names = [option_name(env), *([OLD_NAMES[env]] if env in OLD_NAMES else [])]
-                default = "" if info.default is None else f"default: {info.default}; "
-                text = f"{info.description} [dim]({default}{env})[/]"
+                said = default_text(info)
+                default = "" if said is None else f"default: {said}; "
+                text = f"{info.description} [dim]({default}{variables_text(model, info)})[/]"
                 option = typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
                 kind = Annotated[str | None, option]
                 yield inspect.Parameter(env, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)

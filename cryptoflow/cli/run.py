@@ -15,14 +15,14 @@ from cryptoflow.cli.options import apply, with_settings
 from cryptoflow.cli.screen import Candles, Rate, Screen, figures_line, screen, totals
 from cryptoflow.cli.services import fetching
 from cryptoflow.errors import CryptoflowError
-from cryptoflow.feeds.source import SIMULATED, is_simulated
+from cryptoflow.feeds.source import SIMULATED, destination
 from cryptoflow.local import doctor, lifecycle
 from cryptoflow.local.machine import full_disk_told
 from cryptoflow.local.processes import Process
 from cryptoflow.render import candle_table, new_console
 from cryptoflow.runtime.status import forget_status, read_statuses
 from cryptoflow.runtime.stop import TIED_TO, Deadline, checked_timeout_s, stop_on_signals
-from cryptoflow.settings import CassandraSettings, FeedSettings, KafkaSettings, SparkSettings, load
+from cryptoflow.settings import CassandraSettings, FeedSettings, KafkaSettings, SparkSettings, is_simulated, load
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -81,9 +81,8 @@ class Session:
             CryptoflowError: what it needs could not be started, or the disk is full.
         """
         doctor.require([doctor.checked("Java", doctor.java)])
-        feed = load(FeedSettings)
-        if is_simulated(feed, settings.api_key()):
-            self._say(SIMULATED)
+        if is_simulated(load(FeedSettings), settings.api_key()):
+            self._say(" ".join((SIMULATED, *self._destination())))
         # For the processes that are started now, which work in other folders.
         os.environ |= {TIED_TO: str(os.getpid()), "CRYPTOFLOW_HOME": str(self._home)}
         with ExitStack() as stack:
@@ -100,6 +99,10 @@ class Session:
             with screen(self._console) as display:
                 self._watch(run_id, instance, launcher, display, candles, look_at_disk)
             return self._summary(run_id, instance, candles)
+
+    def _destination(self) -> Iterator[str]:
+        if self._mode is Mode.KAFKA:
+            yield destination(load(KafkaSettings).topic, load(CassandraSettings).keyspace)
 
     @contextmanager
     def _started(self) -> Iterator[tuple["DagsterInstance", "Launcher"]]:

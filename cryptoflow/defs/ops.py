@@ -7,7 +7,7 @@ import dagster as dg
 from cryptoflow import settings
 from cryptoflow.defs.resources import CassandraResource, FeedResource, KafkaResource, SparkResource
 from cryptoflow.defs.streaming import StreamingConfig, streaming
-from cryptoflow.feeds.source import open_feed
+from cryptoflow.feeds.source import destination, open_feed
 from cryptoflow.model.candle import Candle
 
 # The pipeline and the screen are imported inside the ops: Dagster loads these definitions in processes that never
@@ -31,8 +31,9 @@ def ingest_trades(
     from cryptoflow.pipeline.ingest import ingest
 
     with streaming(context, config) as (at_work, control), open_feed(feed.settings()) as source:
-        at_work.announce(source.notice)
-        at_work.finish(ingest(source, kafka.settings(), settings.home(), control, at_work.on_event))
+        into = kafka.settings()
+        at_work.announce(f"{source.notice} {destination(into.topic)}")
+        at_work.finish(ingest(source, into, settings.home(), control, at_work.on_event))
 
 
 @dg.op(

@@ -14,6 +14,7 @@ from cryptoflow.settings import (
     KafkaSettings,
     Settings,
     SparkSettings,
+    in_run_config,
     load,
     settings_of,
 )
@@ -27,6 +28,7 @@ def fields_of(model: type[Settings]) -> Any:
     fields: dict[str, Any] = {
         name: (_plain(info.annotation) | None, Field(None, description=f"{info.description} [{env}]"))
         for name, info, env in settings_of(model)
+        if in_run_config(info)
     }
     return create_model(f"{model.__name__}Fields", __base__=dg.ConfigurableResource, __module__=__name__, **fields)
 
@@ -36,7 +38,7 @@ def _plain(annotation: Any) -> type:
 
 
 def _given(resource: Any, model: type[Settings]) -> dict[str, Any]:
-    return {name: getattr(resource, name) for name in model.model_fields}
+    return {name: getattr(resource, name) for name, info, _ in settings_of(model) if in_run_config(info)}
 
 
 class FeedResource(fields_of(FeedSettings)):  # type: ignore[misc]
@@ -50,9 +52,11 @@ class FeedResource(fields_of(FeedSettings)):  # type: ignore[misc]
 class KafkaResource(fields_of(KafkaSettings)):  # type: ignore[misc]
     """The broker and the topics."""
 
+    feed: dg.ResourceDependency[FeedResource] = Field(default_factory=FeedResource)
+
     def settings(self) -> KafkaSettings:
         """The settings in force; a ConfigError if one can't be used."""
-        return load(KafkaSettings, _given(self, KafkaSettings))
+        return load(KafkaSettings, _given(self, KafkaSettings), feed=self.feed.settings())
 
 
 class SparkResource(fields_of(SparkSettings)):  # type: ignore[misc]
@@ -66,14 +70,19 @@ class SparkResource(fields_of(SparkSettings)):  # type: ignore[misc]
 class CassandraResource(fields_of(CassandraSettings)):  # type: ignore[misc]
     """The cluster and the keyspace."""
 
+    feed: dg.ResourceDependency[FeedResource] = Field(default_factory=FeedResource)
+
     def settings(self) -> CassandraSettings:
         """The settings in force; a ConfigError if one can't be used."""
-        return load(CassandraSettings, _given(self, CassandraSettings))
+        return load(CassandraSettings, _given(self, CassandraSettings), feed=self.feed.settings())
 
 
-RESOURCES = {
-    "feed": FeedResource(),
-    "kafka": KafkaResource(),
+_FEED = FeedResource.configure_at_launch()
+"""One for all: a run config of `feed` also rules which topic and keyspace the run works on."""
+
+RESOURCES: dict[str, Any] = {
+    "feed": _FEED,
+    "kafka": KafkaResource(feed=_FEED),
     "spark": SparkResource(),
-    "cassandra": CassandraResource(),
+    "cassandra": CassandraResource(feed=_FEED),
 }

@@ -10,13 +10,11 @@ from dataclasses import dataclass, field
 from cryptoflow.errors import ConfigError, ServiceError
 from cryptoflow.feeds.client import ClientEvent, FeedClient
 from cryptoflow.feeds.sink import Sink
-from cryptoflow.settings import FeedSettings, api_key
-
-LIVE_URL = str(FeedSettings.model_fields["url"].default)
+from cryptoflow.settings import OFFICIAL_URL, FeedSettings, api_key, is_simulated
 
 SIMULATED = (
-    "No CRYPTOCOMPARE_API_KEY is set: the trades come from the built-in simulator and are not real. "
-    "To go live, get a free key from CryptoCompare and set CRYPTOCOMPARE_API_KEY."
+    "The trades come from the built-in simulator and are not real. "
+    "To go live, set CRYPTOCOMPARE_API_KEY to a key from CryptoCompare, and ask for no other source."
 )
 """What a run on the simulator says."""
 
@@ -47,9 +45,10 @@ class Feed:
         )
 
 
-def is_simulated(settings: FeedSettings, key: str | None) -> bool:
-    """Whether a run with these settings starts a simulator; not if it has a key, or the address of another feed."""
-    return settings.source == "simulator" or (settings.source == "auto" and not key and settings.url == LIVE_URL)
+def destination(topic: str, keyspace: str | None = None) -> str:
+    """One sentence on where the trades go."""
+    candles = f", their candles to the keyspace {keyspace}" if keyspace else ""
+    return f"They go to the topic {topic}{candles}."
 
 
 @contextmanager
@@ -66,7 +65,7 @@ def open_feed(settings: FeedSettings, key: str | None = None) -> Iterator[Feed]:
             yield Feed(url, settings, simulated=True)
     elif settings.replay:
         raise ConfigError("Only the simulator replays a file: take `--source simulator`, or leave --replay out.")
-    elif not key and settings.url == LIVE_URL:
+    elif not key and settings.url == OFFICIAL_URL:
         raise ConfigError("The live feed needs a key: set CRYPTOCOMPARE_API_KEY, or take `--source simulator`.")
     else:
         yield Feed(settings.url, settings, simulated=False, key=key)

@@ -11,7 +11,14 @@ from cryptoflow.local import jars, lifecycle
 from cryptoflow.local.java import find_java
 from cryptoflow.local.machine import GIB, require_disk, require_memory
 from cryptoflow.local.service import LOOPBACK, Service, listening
-from cryptoflow.settings import CassandraSettings, FeedSettings, KafkaSettings, SparkSettings
+from cryptoflow.settings import (
+    OFFICIAL_URL,
+    CassandraSettings,
+    FeedSettings,
+    KafkaSettings,
+    SparkSettings,
+    is_simulated,
+)
 
 OLDEST_PYTHON = (3, 11)
 UI_PORT = 3000
@@ -104,18 +111,25 @@ def disk(home: Path) -> str:
 
 
 def feed() -> str:
-    """Which feed a run takes.
+    """Which feed a run takes, and where its trades go.
 
     Raises:
-        ConfigError: its settings can't be used.
+        ConfigError: the settings can't be used.
         PrerequisiteError: CryptoCompare is chosen and there is no key.
     """
-    source = settings.load(FeedSettings).source
-    if settings.api_key() and source != "simulator":
-        return "CryptoCompare, with the key in CRYPTOCOMPARE_API_KEY"
-    if source == "cryptocompare":
+    chosen, key = settings.load(FeedSettings), settings.api_key()
+    if is_simulated(chosen, key):
+        return f"the simulator, {_destination()} (to go live set CRYPTOCOMPARE_API_KEY, and ask for no other source)"
+    if chosen.url != OFFICIAL_URL:
+        return f"{chosen.url}, {_destination()}"
+    if not key:
         raise PrerequisiteError("There is no key for CryptoCompare: set CRYPTOCOMPARE_API_KEY to yours.")
-    return "the simulator (set CRYPTOCOMPARE_API_KEY to go live)"
+    return f"CryptoCompare, with the key in CRYPTOCOMPARE_API_KEY, {_destination()}"
+
+
+def _destination() -> str:
+    topic, keyspace = settings.load(KafkaSettings).topic, settings.load(CassandraSettings).keyspace
+    return f"into the topic {topic} and the keyspace {keyspace}"
 
 
 def jar_set(home: Path, name: str) -> Check:

@@ -12,7 +12,9 @@ from cryptoflow.cli.options import MODELS, OLD_NAMES, apply, option_name, with_s
 from cryptoflow.errors import ConfigError
 from cryptoflow.settings import CassandraSettings, FeedSettings, KafkaSettings, SparkSettings, load, settings_of
 
-SECRETS = {"KAFKA_PASSWORD", "CASSANDRA_PASSWORD"}
+WITHOUT = {"KAFKA_PASSWORD", "CASSANDRA_PASSWORD", "CRYPTOFLOW_REPLAY_FOLDER"}
+"""What the environment alone says: secrets, and what bounds a run config."""
+
 VARIABLES = {env for model in MODELS for _, _, env in settings_of(model)}
 
 
@@ -55,7 +57,7 @@ def given(*arguments: str) -> dict[str, str]:
         ("CRYPTOFLOW_SOURCE", "--source"),
         ("CRYPTOFLOW_REPLAY", "--replay"),
         ("CRYPTOCOMPARE_URL", "--url"),
-        ("CRYPTOCOMPARE_SUBSCRIPTIONS", "--subscriptions"),
+        ("CRYPTOFLOW_SUBSCRIPTIONS", "--subscriptions"),
     ],
 )
 def test_an_option_is_named_after_its_variable(env: str, option: str) -> None:
@@ -67,13 +69,13 @@ def test_no_two_variables_have_one_option() -> None:
     assert len({option_name(env) for env in VARIABLES}) == len(VARIABLES)
 
 
-def test_every_setting_but_the_passwords_has_an_option() -> None:
-    arguments = [word for env in sorted(VARIABLES - SECRETS) for word in (option_name(env), "x")]
-    assert given(*arguments).keys() == VARIABLES - SECRETS
+def test_every_setting_but_those_of_the_environment_alone_has_an_option() -> None:
+    arguments = [word for env in sorted(VARIABLES - WITHOUT) for word in (option_name(env), "x")]
+    assert given(*arguments).keys() == VARIABLES - WITHOUT
 
 
-@pytest.mark.parametrize("env", sorted(SECRETS))
-def test_no_password_has_one(env: str) -> None:
+@pytest.mark.parametrize("env", sorted(WITHOUT))
+def test_those_have_none(env: str) -> None:
     with pytest.raises(AssertionError, match="No such option"):
         given(option_name(env), "x")
 
@@ -105,7 +107,14 @@ def test_a_command_keeps_its_own_options_and_its_help() -> None:
     assert runner.invoke(app, ["--times", "3", "--kafka-topic", "t"]).exit_code == 0
     assert seen == [3, "t"]
     shown = runner.invoke(app, ["--help"], env={"COLUMNS": "200"}).output
-    for text in ("Does it so many times.", "--times", "--kafka-topic", "--kafkatopic", "KAFKA_TOPIC", "cryptocompare"):
+    for text in (
+        "Does it so many times.",
+        "--times",
+        "--kafka-topic",
+        "--kafkatopic",
+        "KAFKA_TOPIC",
+        "simulated for the simulator",
+    ):
         assert text in shown
 
 
@@ -147,7 +156,7 @@ def test_a_relative_replay_is_absolute_for_processes_in_other_folders(
 
 def test_a_setting_stays_the_same_when_it_is_put_into_the_environment() -> None:
     values = {
-        "CRYPTOCOMPARE_SUBSCRIPTIONS": "0~Kraken~BTC~USD, 0~Gemini~BTC~USD",
+        "CRYPTOFLOW_SUBSCRIPTIONS": "0~Kraken~BTC~USD, 0~Gemini~BTC~USD",
         "CRYPTOFLOW_WATERMARK": "60",
         "CASSANDRA_TTL": "86400",
         "CASSANDRA_USERNAME": "me",
@@ -157,6 +166,25 @@ def test_a_setting_stays_the_same_when_it_is_put_into_the_environment() -> None:
     apply({})
     assert [load(model) for model in MODELS] == before
     assert load(FeedSettings).subscription_list == ("0~Kraken~BTC~USD", "0~Gemini~BTC~USD")
+
+
+def test_an_option_wins_over_both_variables_of_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRYPTOCOMPARE_SUBSCRIPTIONS", "0~Kraken~BTC~USD")
+    monkeypatch.setenv("CRYPTOFLOW_SUBSCRIPTIONS", "0~Binance~BTC~USDT")
+    apply({"CRYPTOFLOW_SUBSCRIPTIONS": "0~Gemini~BTC~USD"})
+    assert load(FeedSettings).subscriptions == "0~Gemini~BTC~USD"
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [({}, "cryptocompare"), ({"CRYPTOFLOW_SOURCE": "simulator"}, "simulated"), ({"KAFKA_TOPIC": "mixed"}, "mixed")],
+)
+def test_the_source_that_is_given_rules_the_topic_of_this_process_and_of_those_it_starts(
+    given: dict[str, str], place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRYPTOCOMPARE_API_KEY", "a-key")
+    apply(given)
+    assert load(KafkaSettings, env=dict(os.environ)).topic == place
 
 
 def test_a_wrong_option_is_told() -> None:

@@ -99,7 +99,7 @@ def test_a_wrong_cassandra_password_is_one_sentence_that_does_not_tell_it(
     [
         (["--trigger", "soon"], "CRYPTOFLOW_TRIGGER"),
         (["--timeout", "-1"], "timeout_s"),
-        (["--subscriptions", " , "], "CRYPTOCOMPARE_SUBSCRIPTIONS"),
+        (["--subscriptions", " , "], "CRYPTOFLOW_SUBSCRIPTIONS"),
         (["--source", "nasdaq"], "CRYPTOFLOW_SOURCE"),
     ],
 )

@@ -12,9 +12,9 @@ import pytest
 
 from cryptoflow.cli.simulate import alive
 from cryptoflow.errors import ConfigError, ServiceError
-from cryptoflow.feeds.source import LIVE_URL, SIMULATED, Feed, is_simulated, open_feed, simulator
+from cryptoflow.feeds.source import SIMULATED, Feed, destination, open_feed, simulator
 from cryptoflow.model.trade import Trade
-from cryptoflow.settings import FeedSettings
+from cryptoflow.settings import OFFICIAL_URL, FeedSettings, is_simulated
 
 KEY = "key-that-nobody-may-see"
 OTHER_URL = "ws://127.0.0.1:1/v2"
@@ -23,7 +23,7 @@ WAIT_S = 20
 PARENT = """
 import sys
 from cryptoflow.feeds.source import simulator
-from cryptoflow.settings import FeedSettings
+from cryptoflow.settings import OFFICIAL_URL, FeedSettings, is_simulated
 with simulator(FeedSettings()) as url:
     print(url, flush=True)
     sys.stdin.read()
@@ -75,14 +75,14 @@ def streamed(feed: Feed, wanted: int) -> list[bytes]:
 @pytest.mark.parametrize(
     ("source", "key", "url", "simulated"),
     [
-        ("auto", None, LIVE_URL, True),
-        ("auto", KEY, LIVE_URL, False),
+        ("auto", None, OFFICIAL_URL, True),
+        ("auto", KEY, OFFICIAL_URL, False),
         ("auto", None, OTHER_URL, False),
         ("auto", KEY, OTHER_URL, False),
-        ("simulator", KEY, LIVE_URL, True),
+        ("simulator", KEY, OFFICIAL_URL, True),
         ("simulator", None, OTHER_URL, True),
-        ("cryptocompare", None, LIVE_URL, False),
-        ("cryptocompare", KEY, LIVE_URL, False),
+        ("cryptocompare", None, OFFICIAL_URL, False),
+        ("cryptocompare", KEY, OFFICIAL_URL, False),
     ],
 )
 def test_the_feed_is_the_simulator_unless_there_is_another(
@@ -94,9 +94,14 @@ def test_the_feed_is_the_simulator_unless_there_is_another(
 def test_a_key_of_the_environment_leads_to_the_live_feed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CRYPTOCOMPARE_API_KEY", KEY)
     with open_feed(FeedSettings()) as feed:
-        assert (feed.url, feed.simulated, feed.key) == (LIVE_URL, False, KEY)
-        assert feed.notice == f"The trades come from {LIVE_URL}."
+        assert (feed.url, feed.simulated, feed.key) == (OFFICIAL_URL, False, KEY)
+        assert feed.notice == f"The trades come from {OFFICIAL_URL}."
     assert children() == []
+
+
+def test_where_the_trades_go_is_one_sentence() -> None:
+    assert destination("simulated") == "They go to the topic simulated."
+    assert destination("a", "b") == "They go to the topic a, their candles to the keyspace b."
 
 
 def test_another_feed_needs_no_key() -> None:
@@ -119,7 +124,7 @@ def test_the_live_feed_without_a_key_is_told() -> None:
         pass
 
 
-@pytest.mark.parametrize(("key", "url"), [(KEY, LIVE_URL), (None, OTHER_URL)])
+@pytest.mark.parametrize(("key", "url"), [(KEY, OFFICIAL_URL), (None, OTHER_URL)])
 def test_a_replay_by_a_live_feed_is_told(key: str | None, url: str) -> None:
     with (
         pytest.raises(ConfigError, match="Only the simulator replays a file"),

@@ -108,19 +108,24 @@ def test_an_old_python_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "source", "found"),
+    ("key", "source", "url", "found", "place"),
     [
-        (None, None, "the simulator"),
-        ("secret", None, "CryptoCompare"),
-        ("secret", "simulator", "the simulator"),
+        (None, None, None, "the simulator", "simulated"),
+        ("secret", None, None, "CryptoCompare", "cryptocompare"),
+        ("secret", "simulator", None, "the simulator", "simulated"),
+        (None, None, "ws://127.0.0.1:1/v2", "ws://127.0.0.1:1/v2", "cryptocompare"),
     ],
 )
 def test_the_feed_is_told_and_never_its_key(
-    monkeypatch: pytest.MonkeyPatch, key: str | None, source: str | None, found: str
+    monkeypatch: pytest.MonkeyPatch, key: str | None, source: str | None, url: str | None, found: str, place: str
 ) -> None:
+    for name in ("KAFKA_TOPIC", "CASSANDRA_KEYSPACE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CRYPTOCOMPARE_URL", url or "")
     monkeypatch.setenv("CRYPTOCOMPARE_API_KEY", key or "")
     monkeypatch.setenv("CRYPTOFLOW_SOURCE", source or "")
     assert doctor.feed().startswith(found)
+    assert f"into the topic {place} and the keyspace {place}" in doctor.feed()
     assert "secret" not in doctor.feed()
 
 
