@@ -49,14 +49,19 @@ class FeedResource(fields_of(FeedSettings)):  # type: ignore[misc]
         return load(FeedSettings, _given(self, FeedSettings))
 
 
+def _source(feed: FeedResource | None) -> FeedSettings | None:
+    return feed.settings() if feed else None
+
+
 class KafkaResource(fields_of(KafkaSettings)):  # type: ignore[misc]
     """The broker and the topics."""
 
-    feed: dg.ResourceDependency[FeedResource] = Field(default_factory=FeedResource)
+    feed: dg.ResourceDependency[FeedResource | None] = Field(None)
+    """Whose source decides the name where none is given; without it the environment's."""
 
     def settings(self) -> KafkaSettings:
         """The settings in force; a ConfigError if one can't be used."""
-        return load(KafkaSettings, _given(self, KafkaSettings), feed=self.feed.settings())
+        return load(KafkaSettings, _given(self, KafkaSettings), feed=_source(self.feed))
 
 
 class SparkResource(fields_of(SparkSettings)):  # type: ignore[misc]
@@ -70,11 +75,12 @@ class SparkResource(fields_of(SparkSettings)):  # type: ignore[misc]
 class CassandraResource(fields_of(CassandraSettings)):  # type: ignore[misc]
     """The cluster and the keyspace."""
 
-    feed: dg.ResourceDependency[FeedResource] = Field(default_factory=FeedResource)
+    feed: dg.ResourceDependency[FeedResource | None] = Field(None)
+    """Whose source decides the name where none is given; without it the environment's."""
 
     def settings(self) -> CassandraSettings:
         """The settings in force; a ConfigError if one can't be used."""
-        return load(CassandraSettings, _given(self, CassandraSettings), feed=self.feed.settings())
+        return load(CassandraSettings, _given(self, CassandraSettings), feed=_source(self.feed))
 
 
 _FEED = FeedResource.configure_at_launch()
