@@ -1,13 +1,16 @@
 """The resources `feed`, `kafka`, `spark` and `cassandra`: the settings, as Dagster configures them.
 
-A field that the run config leaves out comes from the environment, else from its default.
+A field that the run config leaves out comes from the environment, else from its default. What a run config may not
+say (passwords, files of the machine) is no field, or refused (`cryptoflow.trust`).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 from pydantic import Field, create_model
 
+from cryptoflow.errors import ConfigError
 from cryptoflow.settings import (
     CassandraSettings,
     FeedSettings,
@@ -18,6 +21,7 @@ from cryptoflow.settings import (
     load,
     settings_of,
 )
+from cryptoflow.trust import load_trusted
 
 PLAIN_TYPES = (int, float, str)
 """What Dagster takes a field by; its limits are checked when the settings are loaded."""
@@ -46,7 +50,10 @@ class FeedResource(fields_of(FeedSettings)):  # type: ignore[misc]
 
     def settings(self) -> FeedSettings:
         """The settings in force; a ConfigError if one can't be used."""
-        return load(FeedSettings, _given(self, FeedSettings))
+        return load_trusted(FeedSettings, _given(self, FeedSettings))
+
+
+_OF_ENVIRONMENT: Any = Field(None, description="its source names what is not named; none: that of the environment")
 
 
 def _source(feed: FeedResource | None) -> FeedSettings | None:
@@ -56,12 +63,11 @@ def _source(feed: FeedResource | None) -> FeedSettings | None:
 class KafkaResource(fields_of(KafkaSettings)):  # type: ignore[misc]
     """The broker and the topics."""
 
-    feed: dg.ResourceDependency[FeedResource | None] = Field(None)
-    """Whose source decides the name where none is given; without it the environment's."""
+    feed: dg.ResourceDependency[FeedResource | None] = _OF_ENVIRONMENT
 
     def settings(self) -> KafkaSettings:
         """The settings in force; a ConfigError if one can't be used."""
-        return load(KafkaSettings, _given(self, KafkaSettings), feed=_source(self.feed))
+        return load_trusted(KafkaSettings, _given(self, KafkaSettings), feed=_source(self.feed))
 
 
 class SparkResource(fields_of(SparkSettings)):  # type: ignore[misc]
@@ -69,18 +75,17 @@ class SparkResource(fields_of(SparkSettings)):  # type: ignore[misc]
 
     def settings(self) -> SparkSettings:
         """The settings in force; a ConfigError if one can't be used."""
-        return load(SparkSettings, _given(self, SparkSettings))
+        return load_trusted(SparkSettings, _given(self, SparkSettings))
 
 
 class CassandraResource(fields_of(CassandraSettings)):  # type: ignore[misc]
     """The cluster and the keyspace."""
 
-    feed: dg.ResourceDependency[FeedResource | None] = Field(None)
-    """Whose source decides the name where none is given; without it the environment's."""
+    feed: dg.ResourceDependency[FeedResource | None] = _OF_ENVIRONMENT
 
     def settings(self) -> CassandraSettings:
         """The settings in force; a ConfigError if one can't be used."""
-        return load(CassandraSettings, _given(self, CassandraSettings), feed=_source(self.feed))
+        return load_trusted(CassandraSettings, _given(self, CassandraSettings), feed=_source(self.feed))
 
 
 _FEED = FeedResource.configure_at_launch()
@@ -92,3 +97,21 @@ RESOURCES: dict[str, Any] = {
     "spark": SparkResource(),
     "cassandra": CassandraResource(feed=_FEED),
 }
+
+
+def works_here(run_config: Mapping[str, Any]) -> bool:
+    """Whether a run with this config works on the topic and the keyspace of the environment, as kept-alive runs do."""
+    configured = run_config.get("resources") or {}
+    try:
+        return _stores(configured) == _stores({})
+    except ConfigError:  # it can't run, or takes a name from a variable
+        return False
+
+
+def _stores(configured: Mapping[str, Any]) -> tuple[str | int, ...]:
+    """Brokers, topic, hosts, port and keyspace of a run with this config of its resources."""
+    given = {name: (configured.get(name) or {}).get("config") or {} for name in RESOURCES}
+    feed = load(FeedSettings, given["feed"])
+    kafka = load(KafkaSettings, given["kafka"], feed=feed)
+    cassandra = load(CassandraSettings, given["cassandra"], feed=feed)
+    return kafka.bootstrap_servers, kafka.topic, cassandra.contact_points, cassandra.port, cassandra.keyspace
