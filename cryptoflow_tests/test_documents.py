@@ -35,6 +35,7 @@ OTHER_VARIABLES = {
     "CRYPTOFLOW_UI_PORT",
     "DAGSTER_HOME",
     "JAVA_HOME",
+    "SPARK_LOCAL_IP",
 }
 """Those of the code that are no settings."""
 
@@ -231,7 +232,20 @@ def test_the_containers_get_only_variables_that_exist() -> None:
     services = yaml.safe_load(COMPOSE.read_text())["services"]
     ours = [services[name] for name in ("pipeline", "webserver", "daemon")]
     assert set().union(*(each["environment"] for each in ours)) <= variables() | STORAGE_VARIABLES
-    assert len({frozenset(each["environment"].items()) for each in ours}) == 1
+    alike = [{name: value for name, value in each["environment"].items() if name != "SPARK_LOCAL_IP"} for each in ours]
+    assert alike[0] == alike[1] == alike[2]
+
+
+def test_the_containers_know_what_names_the_topic_and_the_keyspace() -> None:
+    given = yaml.safe_load(COMPOSE.read_text())["services"]["pipeline"]["environment"]
+    deciding = ("CRYPTOCOMPARE_API_KEY", "CRYPTOFLOW_SOURCE", "KAFKA_TOPIC", "CASSANDRA_KEYSPACE")
+    assert {name: given.get(name) for name in deciding} == {name: f"${{{name}:-}}" for name in deciding}
+
+
+def test_the_spark_ui_can_be_reached_from_outside_of_its_container() -> None:
+    pipeline = yaml.safe_load(COMPOSE.read_text())["services"]["pipeline"]
+    assert pipeline["environment"]["SPARK_LOCAL_IP"] == "0.0.0.0"
+    assert "127.0.0.1:4000:4000" in pipeline["ports"]
 
 
 def test_the_containers_schedules_and_history_can_be_set_from_outside() -> None:
