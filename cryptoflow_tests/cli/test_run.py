@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cryptoflow.feeds.source import SIMULATED, destination
 from cryptoflow.local.cassandra import DEFAULT_USER, cassandra_service
 from cryptoflow.local.processes import free_port
 from cryptoflow.local.service import LOOPBACK
@@ -108,6 +110,24 @@ def test_a_bad_value_is_one_sentence(lonely: Workplace, options: list[str], sent
     assert done.returncode == 1
     assert sentence in done.stdout
     assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("names", "places"),
+    [
+        ({"KAFKA_TOPIC": "", "CASSANDRA_KEYSPACE": ""}, ("simulated", "simulated")),
+        ({"KAFKA_TOPIC": "mine", "CASSANDRA_KEYSPACE": "ours"}, ("mine", "ours")),
+    ],
+)
+def test_a_run_on_the_simulator_says_where_its_trades_go(
+    lonely: Workplace, names: dict[str, str], places: tuple[str, str]
+) -> None:
+    lonely.env |= {"CRYPTOCOMPARE_API_KEY": SECRET_KEY} | names
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = lonely.run("cryptoflow", "run", "--source", "simulator", "--ui-port", port)
+    assert done.returncode == 1
+    assert f"{SIMULATED} {destination(*places)}\n" in done.stdout
 
 
 def test_a_missing_java_is_one_sentence_with_the_command_that_installs_it(lonely: Workplace) -> None:
