@@ -1,12 +1,15 @@
 """What the feed's outages hid: a gap for each pair, from the last trade before to the first one after."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptoflow.model.trade import TRADE_TYPE, Trade
 from cryptoflow.model.window import utc_time
 
 Pair = tuple[str, str, str]
+
+WATCHED = 20
+"""New trades of a pair after an outage within which a hole in their sequence is the outage's: as many as a replay."""
 
 
 @dataclass(frozen=True)
@@ -27,38 +30,170 @@ class Gap:
 
 
 class GapFinder:
-    """Opens a gap for every pair when the socket is lost, and closes it at the pair's next trade.
+    """Opens a gap for every pair when the socket is lost, and closes it once the pair's trades tell what was missed.
 
-    The feed replays a pair's last trades after each subscription. If the first of them was seen before, or is
-    older than the last one seen, the replay bridges the hole: nothing was missed.
+    The feed replays a pair's last trades, as it had sent them, after each subscription. A replay that overlaps holds
+    the last trade from before the outage: seen again, it bridges the hole. Another old trade proves nothing, known or
+    late. Where trades have their sequence, it decides: what follows without a hole was not missed, and a hole that
+    the next `WATCHED` trades leave open was, replay or not.
+
+    Only the pairs that were subscribed have gaps, and are remembered.
     """
 
     def __init__(self, subscriptions: Iterable[str]) -> None:
-        self._pairs = tuple(_pairs(subscriptions))
-        self._last_ns: dict[Pair, int] = {}
-        self._open: dict[Pair, tuple[int, str]] = {}
+        self._pairs = {pair: _PairState() for pair in _pairs(subscriptions)}
 
     def lost(self, now_ns: int, reason: str) -> None:
         """The socket was lost at `now_ns`. A gap that is open already keeps its beginning and its reason."""
-        for pair in self._pairs:
-            self._open.setdefault(pair, (self._last_ns.get(pair, now_ns), reason))
+        for state in self._pairs.values():
+            state.lost(now_ns, reason)
 
     def seen(self, trade: Trade, *, new: bool) -> Gap | None:
         """Take note of a trade; the gap that it closes, if it closes one."""
-        pair, time_ns = trade.pair, trade.event_time_ns
-        opened = self._open.pop(pair, None) if self._open else None
-        if time_ns > self._last_ns.get(pair, 0):
-            self._last_ns[pair] = time_ns
-        if opened is None or not new or time_ns < opened[0]:
-            return None
-        return Gap(*pair, opened[0], time_ns, opened[1])
+        state = self._pairs.get(trade.pair)
+        missed = state.seen(trade, new) if state else None
+        return Gap(*trade.pair, *missed) if missed else None
 
     def end(self, now_ns: int) -> Iterator[Gap]:
         """The gaps that no trade has closed by the end of the run, at `now_ns`, of pairs that had trades."""
-        for pair, (from_ns, reason) in self._open.items():
-            if pair in self._last_ns:
-                yield Gap(*pair, from_ns, max(from_ns, now_ns), reason)
-        self._open.clear()
+        for pair, state in self._pairs.items():
+            if missed := state.end(now_ns):
+                yield Gap(*pair, *missed)
+
+
+Missed = tuple[int, int, str]
+"""(from_ns, to_ns, reason) of a gap."""
+
+
+@dataclass(slots=True)
+class _Outage:
+    from_ns: int
+    reason: str
+    joined: bool = False
+    """Whether something that came after it joins what came before."""
+    followed: int = 0
+    """New trades in sequence since."""
+
+
+@dataclass(slots=True)
+class _Order:
+    """Which sequence numbers have come: all up to `edge`, and those `ahead` of a hole, with their exchange times."""
+
+    edge: int | None = None
+    edge_ns: int = 0
+    ahead: dict[int, int] = field(default_factory=dict)
+
+    def is_next(self, sequence: int | None) -> bool:
+        """Whether it lies beyond the edge, so that it tells of holes."""
+        return sequence is not None and self.edge is not None and sequence > self.edge
+
+    def add(self, sequence: int, time_ns: int) -> None:
+        if self.edge is None or sequence == self.edge + 1:
+            self._advance(sequence, time_ns)
+            while self.ahead and (sequence := sequence + 1) in self.ahead:
+                self._advance(sequence, self.ahead.pop(sequence))
+        elif sequence > self.edge:
+            self.ahead[sequence] = time_ns
+
+    def _advance(self, sequence: int, time_ns: int) -> None:
+        self.edge, self.edge_ns = sequence, max(self.edge_ns, time_ns)
+
+    def holes(self) -> tuple[int, int]:
+        """Between which exchange times the holes lie; there has to be one."""
+        upper = max(self.ahead)
+        while upper - 1 in self.ahead:
+            upper -= 1
+        return min(self.edge_ns, self.ahead[upper]), max(self.edge_ns, self.ahead[upper])
+
+    def jump(self) -> None:
+        """Wait no longer for what is missing."""
+        self._advance(max(self.ahead), max(self.ahead.values()))
+        self.ahead.clear()
+
+
+@dataclass(slots=True)
+class _PairState:
+    latest_ns: int | None = None
+    latest_id: str = ""
+    """The latest by exchange time."""
+    newest_id: str = ""
+    """The last one that came for the first time."""
+    order: _Order = field(default_factory=_Order)
+    outage: _Outage | None = None
+
+    def lost(self, now_ns: int, reason: str) -> None:
+        if self.outage is None or (self.outage.joined and not self.order.ahead):
+            self.outage = _Outage(now_ns if self.latest_ns is None else self.latest_ns, reason)
+
+    def seen(self, trade: Trade, new: bool) -> Missed | None:
+        if self.outage:
+            return self._judge(self.outage, trade, new)
+        self._note(trade, new)
+        if len(self.order.ahead) > WATCHED:
+            self.order.jump()
+        return None
+
+    def _note(self, trade: Trade, new: bool) -> None:
+        time_ns = trade.event_time_ns
+        if trade.sequence is not None:
+            self.order.add(trade.sequence, time_ns)
+        if new:
+            self.newest_id = trade.id
+        if self.latest_ns is None or time_ns > self.latest_ns:
+            self.latest_ns, self.latest_id = time_ns, trade.id
+
+    def _judge(self, outage: _Outage, trade: Trade, new: bool) -> Missed | None:
+        if self.latest_ns is None:
+            return self._first_ever(outage, trade)
+        if not new:
+            self._repeated(outage, trade)
+            return None
+        in_sequence = self.order.is_next(trade.sequence)
+        self._note(trade, new)
+        if in_sequence:
+            return self._by_sequence(outage)
+        return self._by_time(outage, trade) if trade.event_time_ns > outage.from_ns else None
+
+    def _first_ever(self, outage: _Outage, trade: Trade) -> Missed | None:
+        """What is older than the outage comes of a replay that bridges it, as far as its sequence bears that out."""
+        self._note(trade, new=True)
+        outage.joined = trade.event_time_ns < outage.from_ns
+        self.outage = outage if outage.joined and trade.sequence is not None else None
+        return None if outage.joined else (outage.from_ns, trade.event_time_ns, outage.reason)
+
+    def _repeated(self, outage: _Outage, trade: Trade) -> None:
+        outage.joined = outage.joined or trade.id in (self.latest_id, self.newest_id)
+        if outage.joined and self.order.edge is None:
+            self.outage = None
+
+    def _by_sequence(self, outage: _Outage) -> Missed | None:
+        outage.followed += 1
+        watched = outage.followed >= WATCHED
+        missed = None
+        if not self.order.ahead:
+            outage.joined = True
+        elif watched or not outage.joined:
+            missed = (*self.order.holes(), outage.reason)
+            self.order.jump()
+        if watched or missed:
+            self.outage = None
+        return missed
+
+    def _by_time(self, outage: _Outage, trade: Trade) -> Missed | None:
+        """A newer trade that has no sequence, or one that goes back: then the numbers begin anew."""
+        self.outage = None
+        if trade.sequence is not None:
+            self.order = _Order(trade.sequence, trade.event_time_ns)
+            self.outage = _Outage(trade.event_time_ns, outage.reason, joined=True)
+        return None if outage.joined else (outage.from_ns, trade.event_time_ns, outage.reason)
+
+    def end(self, now_ns: int) -> Missed | None:
+        outage, self.outage = self.outage, None
+        if outage is None or self.latest_ns is None:
+            return None
+        if outage.joined:
+            return (*self.order.holes(), outage.reason) if self.order.ahead else None
+        return outage.from_ns, max(outage.from_ns, now_ns), outage.reason
 
 
 def _pairs(subscriptions: Iterable[str]) -> Iterator[Pair]:
