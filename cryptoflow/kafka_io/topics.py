@@ -1,4 +1,7 @@
-"""The topic of trades and the topic of dead letters."""
+"""The topic of trades, and those that go with it: dead letters and leases."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from kafka.errors import TopicAlreadyExistsError
 
@@ -7,9 +10,45 @@ from cryptoflow.settings import KafkaSettings
 
 MS_PER_HOUR = 3_600_000
 
+LEASES_RETENTION_MS = MS_PER_HOUR
+"""Far longer than any lease lives: who is not heard of in what is left of the log holds none."""
+
+LEASES_SEGMENT_MS = 600_000
+"""Only a closed segment is ever deleted."""
+
+
+def leases_topic(settings: KafkaSettings) -> str:
+    """Where those who carry trades into the topic agree on who does."""
+    return f"{settings.topic}.leases"
+
+
+def topics_of(settings: KafkaSettings) -> dict[str, dict[str, Any]]:
+    """The topics by name, each with the options that it is made with."""
+    retention = {"retention.ms": str(settings.retention_hours * MS_PER_HOUR)}
+    leases = {
+        "retention.ms": str(LEASES_RETENTION_MS),
+        "segment.ms": str(LEASES_SEGMENT_MS),
+        "message.timestamp.type": "LogAppendTime",  # the one clock that all who read it agree on
+    }
+    return {
+        settings.topic: _options(settings, settings.partitions, retention),
+        settings.dead_letter_topic: _options(settings, 1, retention),
+        leases_topic(settings): _options(settings, 1, leases),
+    }
+
+
+def _options(settings: KafkaSettings, partitions: int, config: Mapping[str, str]) -> dict[str, Any]:
+    # By default one copy is enough for acks=all: what was acknowledged would be lost with that broker.
+    copies = max(1, settings.replication - 1)
+    return {
+        "num_partitions": partitions,
+        "replication_factor": settings.replication,
+        "configs": {**config, "min.insync.replicas": str(copies)},
+    }
+
 
 def make_topics(settings: KafkaSettings) -> list[str]:
-    """Make the topic of trades and its dead letters where missing; a topic that exists is left as it is.
+    """Make the topics where missing; a topic that exists is left as it is.
 
     Returns:
         The topics that were made.
@@ -19,22 +58,14 @@ def make_topics(settings: KafkaSettings) -> list[str]:
         KafkaError: the broker refuses, a replication factor above the number of brokers for one.
     """
     with admin_client(settings, "to make topics") as admin:
-        wanted = {settings.topic: settings.partitions, settings.dead_letter_topic: 1}
+        wanted = topics_of(settings)
         present = admin.list_topics()
-        made = []
-        for topic, partitions in wanted.items():
-            if topic not in present and _make(admin, topic, partitions, settings):
-                made.append(topic)
+        made = [topic for topic in wanted if topic not in present and _make(admin, topic, wanted[topic])]
         admin.wait_for_topics(list(wanted))  # whoever made them, a moment passes until they can be used
         return made
 
 
-def _make(admin: object, topic: str, partitions: int, settings: KafkaSettings) -> bool:
-    options = {
-        "num_partitions": partitions,
-        "replication_factor": settings.replication,
-        "configs": {"retention.ms": str(settings.retention_hours * MS_PER_HOUR)},
-    }
+def _make(admin: object, topic: str, options: Mapping[str, Any]) -> bool:
     try:
         admin.create_topics({topic: options})  # type: ignore[attr-defined]  # untyped
     except TopicAlreadyExistsError:  # somebody else made it in the meantime

@@ -9,7 +9,7 @@ from cryptoflow.errors import KafkaError
 from cryptoflow.kafka_io.connection import admin_client
 from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.kafka_io.producer import TradeProducer
-from cryptoflow.kafka_io.topics import make_topics
+from cryptoflow.kafka_io.topics import leases_topic, make_topics, topics_of
 from cryptoflow.settings import KafkaSettings
 
 
@@ -17,18 +17,41 @@ def with_changes(settings: KafkaSettings, **changes: object) -> KafkaSettings:
     return settings.model_copy(update=changes)
 
 
-def retention_ms(settings: KafkaSettings) -> str:
+def config_of(settings: KafkaSettings, topic: str) -> dict[str, str]:
     with admin_client(settings, "to look") as admin:
-        found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, settings.topic)])
-    return str(found["topic"][settings.topic]["retention.ms"]["value"])
+        found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    return {name: str(entry["value"]) for name, entry in found["topic"][topic].items()}
 
 
-def test_both_topics_are_made_as_the_settings_say(settings: KafkaSettings) -> None:
+def retention_ms(settings: KafkaSettings) -> str:
+    return config_of(settings, settings.topic)["retention.ms"]
+
+
+def test_the_topics_are_made_as_the_settings_say(settings: KafkaSettings) -> None:
     settings = with_changes(settings, partitions=3, retention_hours=5)
-    assert make_topics(settings) == [settings.topic, f"{settings.topic}.deadletter"]
+    assert make_topics(settings) == [settings.topic, f"{settings.topic}.deadletter", f"{settings.topic}.leases"]
     assert end_offsets(settings, settings.topic) == {0: 0, 1: 0, 2: 0}
     assert end_offsets(settings, settings.dead_letter_topic) == {0: 0}
     assert retention_ms(settings) == str(5 * 3600 * 1000)
+
+
+def test_the_topic_of_leases_is_short_and_keeps_the_brokers_time(settings: KafkaSettings) -> None:
+    make_topics(with_changes(settings, partitions=3))
+    assert end_offsets(settings, leases_topic(settings)) == {0: 0}
+    config = config_of(settings, leases_topic(settings))
+    assert config["message.timestamp.type"] == "LogAppendTime"
+    assert int(config["segment.ms"]) < int(config["retention.ms"]) == 3600 * 1000
+
+
+@pytest.mark.parametrize(("replication", "copies"), [(1, 1), (2, 1), (3, 2), (5, 4)])
+def test_what_is_acknowledged_has_all_copies_but_one(replication: int, copies: int) -> None:
+    settings = KafkaSettings(replication=replication)
+    assert {config["configs"]["min.insync.replicas"] for config in topics_of(settings).values()} == {str(copies)}
+
+
+def test_the_broker_takes_how_many_copies_there_have_to_be(settings: KafkaSettings) -> None:
+    for topic in make_topics(settings):
+        assert config_of(settings, topic)["min.insync.replicas"] == "1"
 
 
 def test_a_topic_that_exists_is_left_alone(settings: KafkaSettings) -> None:
