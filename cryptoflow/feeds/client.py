@@ -35,6 +35,7 @@ from cryptoflow.feeds.protocol import (
     UnsubscribedAll,
     hide,
     judge_status,
+    subscribed_pairs,
 )
 from cryptoflow.feeds.recent import RecentTrades
 from cryptoflow.feeds.sink import Sink
@@ -54,6 +55,9 @@ MAX_FRAME_BYTES = 512 * 1024
 
 MAX_QUEUED_FRAMES = 4096
 """Frames read ahead while the sink is busy; beyond it the socket is read slower."""
+
+MAX_REFUSED = 100
+"""Refusals kept in the stats, which differ; all are handed to `on_event`."""
 
 MAX_GAPS = 1000
 """Gaps kept in the stats; all are counted and handed to `on_event`."""
@@ -105,11 +109,16 @@ class FeedStats:
     subscribed: set[str] = field(default_factory=set)
     """The subscriptions that the feed has accepted."""
     refused: list[Refused] = field(default_factory=list)
+    """The first refusals that differ."""
     gaps: deque[Gap] = field(default_factory=lambda: deque(maxlen=MAX_GAPS))
     """The latest gaps."""
     gap_count: int = 0
     last_frame_s: float | None = None
     """When the last frame came, in s since the epoch."""
+
+
+class _NoTradeError(FeedDisconnectedError):
+    """The feed answers and sends no trade: a quiet market, or a subscription that it has forgotten."""
 
 
 class _Connection(ClientConnection):
@@ -140,6 +149,7 @@ class FeedClient:
         api_key: sent to the feed; shown nowhere.
         reconnect_for_s: how long the feed may be unreachable in a row.
         silent_after_s: a websocket without a frame for so long is given up.
+        no_trade_after_s: one that brings frames but no trade for so long is opened anew; that alone ends no run.
         min_delay_s, max_delay_s: bounds of the waits between reconnects.
         on_event: called with each ClientEvent, from the thread that runs the client.
 
@@ -156,6 +166,7 @@ class FeedClient:
         api_key: str | None = None,
         reconnect_for_s: float = 900,
         silent_after_s: float = 60,
+        no_trade_after_s: float = 300,
         min_delay_s: float = MIN_DELAY_S,
         max_delay_s: float = MAX_DELAY_S,
         on_event: Callable[[ClientEvent], None] | None = None,
@@ -166,9 +177,10 @@ class FeedClient:
         self._sink = sink
         self._reconnect_for_s = reconnect_for_s
         self._silent_after_s = silent_after_s
+        self._no_trade_after_s = no_trade_after_s
         self._bounds_s = (min_delay_s, max_delay_s)
         self._on_event = on_event or (lambda event: None)
-        self._recent = RecentTrades()
+        self._recent = RecentTrades(subscribed_pairs(self._subscriptions))
         self._gaps = GapFinder(self._subscriptions)
         self._down_since: float | None = None
 
@@ -187,7 +199,7 @@ class FeedClient:
             error = self._connection(stop)
             if error is None or (stop.is_set() and isinstance(error, FeedDisconnectedError)):
                 break
-            if self.stats.trades > trades:
+            if self.stats.trades > trades or isinstance(error, _NoTradeError):
                 delays = self._delays()
             self._lost(error, delay_s := next(delays))
             stop.wait(delay_s)
@@ -267,12 +279,19 @@ class FeedClient:
     def _receive(self, connection: _Connection, stop: threading.Event) -> None:
         """Handle frames until `stop` is set, then leave."""
         protocol = Protocol(self._subscriptions, self._secret)
-        idle_since = time.monotonic()
+        idle_since = traded_at = time.monotonic()
         while not stop.is_set():
-            if self._handle_next(connection, protocol):
-                idle_since = time.monotonic()  # after the sink: only waiting for the feed counts as silence
-            elif time.monotonic() - idle_since >= self._silent_after_s:
+            event = self._handle_next(connection, protocol)
+            now = time.monotonic()  # after the sink: only waiting for the feed counts as silence
+            if event:
+                idle_since = now
+            elif now - idle_since >= self._silent_after_s:
                 raise FeedDisconnectedError(f"no frame for {self._silent_after_s:g} s")
+            if type(event) is Trade:
+                traded_at = now
+            elif now - traded_at >= self._no_trade_after_s:
+                self._down_since = None  # it answers
+                raise _NoTradeError(f"frames but no trade for {self._no_trade_after_s:g} s")
         with contextlib.suppress(FeedDisconnectedError):  # it is being left anyway
             self._leave(connection, protocol)
 
@@ -343,10 +362,11 @@ class FeedClient:
                 self.stats.tickers += 1
             case Subscribed():
                 self._down_since = None
-                self.stats.subscribed.add(event.sub)
+                if len(self.stats.subscribed) < len(self._subscriptions):
+                    self.stats.subscribed.add(event.sub)
                 self._on_event(event)
             case Refused():
-                if event not in self.stats.refused:
+                if len(self.stats.refused) < MAX_REFUSED and event not in self.stats.refused:
                     self.stats.refused.append(event)
                 self._on_event(event)
 

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from cryptoflow.model.trade import TRADE_TYPE, Trade
+from cryptoflow.feeds.protocol import subscribed_pairs
+from cryptoflow.model.trade import Trade
 from cryptoflow.model.window import utc_time
-
-Pair = tuple[str, str, str]
 
 WATCHED = 20
 """New trades of a pair after an outage within which a hole in their sequence is the outage's: as many as a replay."""
@@ -41,7 +40,7 @@ class GapFinder:
     """
 
     def __init__(self, subscriptions: Iterable[str]) -> None:
-        self._pairs = {pair: _PairState() for pair in _pairs(subscriptions)}
+        self._pairs = {pair: _PairState() for pair in subscribed_pairs(subscriptions)}
 
     def lost(self, now_ns: int, reason: str) -> None:
         """The socket was lost at `now_ns`. A gap that is open already keeps its beginning and its reason."""
@@ -194,10 +193,3 @@ class _PairState:
         if outage.joined:
             return (*self.order.holes(), outage.reason) if self.order.ahead else None
         return outage.from_ns, max(outage.from_ns, now_ns), outage.reason
-
-
-def _pairs(subscriptions: Iterable[str]) -> Iterator[Pair]:
-    for subscription in subscriptions:
-        match subscription.split("~"):
-            case [channel, market, coin, currency] if channel == TRADE_TYPE:
-                yield market, coin, currency

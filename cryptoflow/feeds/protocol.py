@@ -4,7 +4,7 @@ Format: https://min-api.cryptocompare.com/documentation/websockets; each is one 
 text frame, told apart by its TYPE, a string. A trade's event is the Trade itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 from urllib.parse import quote, quote_plus
 
@@ -16,6 +16,12 @@ from cryptoflow.model.trade import DECODE_ERRORS, MAX_AHEAD_S, TRADE_TYPE, Trade
 
 HTTP_UNAUTHORIZED = (401, 403)
 """A handshake answered with one of these refuses the key."""
+
+MAX_SAID = 1000
+"""Characters kept of each text in a frame that is not a trade: more is no message for people, and fills memory."""
+
+Pair = tuple[str, str, str]
+"""(market, from coin, to currency)."""
 
 KEY_HINT = "Set CRYPTOCOMPARE_API_KEY to a valid key, or unset it to use the simulator."
 
@@ -176,12 +182,18 @@ class Protocol:
         if type(event) is Welcome:
             self._outgoing.append(_request("SubAdd", self.subscriptions))
         elif type(event) is Subscribed:
-            self._accepted.append(event.sub)
+            return self._subscribed(event)
         return event  # type: ignore[no-any-return]  # of _Frame, that is all that is left
+
+    def _subscribed(self, event: Subscribed) -> Subscribed:
+        """Note what to leave again: no more than was asked for, whatever the feed says."""
+        if event.sub not in self._accepted and len(self._accepted) < len(self.subscriptions):
+            self._accepted.append(event.sub)
+        return Subscribed(event.sub[:MAX_SAID])
 
     def _fault(self, frame: _Fault) -> Refused:
         message, parameter, info = (
-            hide(str(text), self._secret) for text in (frame.message, frame.parameter, frame.info)
+            hide(str(text), self._secret)[:MAX_SAID] for text in (frame.message, frame.parameter, frame.info)
         )
         verdict = judge(type(frame).__struct_config__.tag, message, parameter, info)
         if isinstance(verdict, FeedError):
@@ -214,6 +226,14 @@ def hide(text: str, secret: str | None) -> str:
     for form in {secret, quote(secret, safe=""), quote_plus(secret)} if secret else ():
         text = text.replace(form, "***")
     return text
+
+
+def subscribed_pairs(subscriptions: Iterable[str]) -> Iterator[Pair]:
+    """The pairs of those that are trades, `0~MARKET~COIN~CURRENCY`."""
+    for subscription in subscriptions:
+        match subscription.split("~"):
+            case [channel, market, coin, currency] if channel == TRADE_TYPE:
+                yield market, coin, currency
 
 
 def _request(action: str, subscriptions: Sequence[str]) -> str:

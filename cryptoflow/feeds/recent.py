@@ -1,7 +1,9 @@
 """A bounded memory of trades, to drop those that the feed replays after each subscription."""
 
 from collections import deque
+from collections.abc import Iterable
 
+from cryptoflow.feeds.protocol import Pair
 from cryptoflow.model.trade import Trade
 
 REMEMBERED = 10_000
@@ -9,22 +11,42 @@ REMEMBERED = 10_000
 
 
 class RecentTrades:
-    """The last `size` trade ids of each pair.
+    """The last `size` trades of each of `pairs`; all other pairs share one more memory of that size.
 
     A trade is told by its identity; one that fell out of the memory counts as new again.
     """
 
-    def __init__(self, size: int = REMEMBERED) -> None:
-        self._size = size
-        self._pairs: dict[tuple[str, str, str], tuple[set[str], deque[str]]] = {}
+    def __init__(self, pairs: Iterable[Pair], size: int = REMEMBERED) -> None:
+        self._pairs = {pair: _Memory(size) for pair in pairs}
+        self._others = _Memory(size)
 
     def add(self, trade: Trade) -> bool:
         """Remember `trade`; whether it was new."""
-        known, order = self._pairs.setdefault(trade.pair, (set(), deque()))
-        if trade.id in known:
+        memory = self._pairs.get(trade.pair)
+        return self._others.add(trade.identity) if memory is None else memory.add(trade.id)
+
+    @property
+    def remembered(self) -> int:
+        """How many trades it holds."""
+        return sum(len(memory) for memory in (*self._pairs.values(), self._others))
+
+
+class _Memory:
+    """The last `size` of the things that were added."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._known: set[object] = set()
+        self._order: deque[object] = deque()
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def add(self, thing: object) -> bool:
+        if thing in self._known:
             return False
-        known.add(trade.id)
-        order.append(trade.id)
-        if len(order) > self._size:
-            known.discard(order.popleft())
+        self._known.add(thing)
+        self._order.append(thing)
+        if len(self._order) > self._size:
+            self._known.discard(self._order.popleft())
         return True

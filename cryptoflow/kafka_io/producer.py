@@ -32,6 +32,9 @@ MAX_UNACKNOWLEDGED = 20_000
 MAX_UNACKNOWLEDGED_BYTES = 64 * 1024 * 1024
 """The same bound for frames that are larger than a trade's few hundred bytes."""
 
+MAX_KEYS = 10_000
+"""Pairs whose key and partition are remembered: far more than anybody subscribes."""
+
 REFILL_BELOW = 0.75
 """Once full, sending goes on below this load, so that two threads don't take turns for each record."""
 
@@ -235,6 +238,8 @@ class TradeProducer:
         """The pair's key and partition: as kafka-python's default, and Java's, but hashed only once."""
         key = kafka_key(pair)
         partition = self._partitions[(murmur2(key) & 0x7FFFFFFF) % len(self._partitions)]
+        if len(self._keys) >= MAX_KEYS:
+            self._keys.clear()
         self._keys[pair] = key, partition
         return key, partition
 

@@ -13,11 +13,12 @@ from http import HTTPStatus
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 from cryptoflow.errors import ConfigError, FeedUnreachableError, UnauthorizedError
-from cryptoflow.feeds.client import ClientEvent, Connected, Disconnected, FeedClient, FeedStats
+from cryptoflow.feeds.client import MAX_REFUSED, ClientEvent, Connected, Disconnected, FeedClient, FeedStats
 from cryptoflow.feeds.gaps import Gap
 from cryptoflow.feeds.protocol import Refused, Subscribed
 from cryptoflow.model.trade import Trade, write_trade
@@ -277,6 +278,47 @@ def test_a_silent_socket_is_given_up() -> None:
     assert run.reasons() == ["no frame for 0.3 s"]
 
 
+def beats_until_closed(server: ServerConnection) -> None:
+    """Welcomes, and sends heartbeats and no trade for as long as the client stays."""
+    welcome(server)
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            server.send('{"TYPE":"999","TIMEMS":1}')
+            with contextlib.suppress(TimeoutError):
+                server.recv(0.02)
+
+
+def test_a_socket_with_heartbeats_and_no_trade_is_opened_anew() -> None:
+    with feed(beats_until_closed, streams(frame(1))) as url:
+        run = Run(url, no_trade_after_s=0.3)
+        run.until(lambda stats: stats.trades == 1)
+        run.end()
+    assert run.reasons() == ["frames but no trade for 0.3 s"]
+
+
+def test_a_feed_that_answers_ends_no_run_for_lack_of_trades_and_is_never_long_left() -> None:
+    with feed(beats_until_closed) as url:
+        run = Run(url, no_trade_after_s=0.1, reconnect_for_s=0.2, min_delay_s=0.01, max_delay_s=10)
+        run.until(lambda stats: stats.connects == 8)
+        run.end()
+    assert all(event.retry_in_s <= 0.02 for event in run.events if isinstance(event, Disconnected))
+
+
+def test_trades_that_come_keep_the_socket() -> None:
+    def script(server: ServerConnection) -> None:
+        welcome(server)
+        for number in range(20):
+            send(server, frame(number % 2))
+            with contextlib.suppress(TimeoutError):
+                server.recv(0.05)
+        farewell(server)
+
+    with feed(script) as url:
+        run = Run(url, no_trade_after_s=0.5)
+        run.until(lambda stats: stats.trades + stats.duplicates == 20)
+        assert run.end().connects == 1
+
+
 def test_a_sink_that_blocks_does_not_make_the_socket_count_as_silent() -> None:
     sink = BlockedSink()
     with feed(streams(frame(1), frame(2))) as url:
@@ -358,6 +400,22 @@ def test_a_refused_subscription_is_reported_and_the_others_go_on() -> None:
         stats = run.end()
     assert stats.refused == [Refused(SUB, "INVALID_SUB", "no such market")]
     assert Refused(SUB, "INVALID_SUB", "no such market") in run.events
+
+
+def test_a_feed_that_says_ever_new_things_fills_no_memory() -> None:
+    refusals = [json.dumps({"TYPE": "500", "MESSAGE": "INVALID_SUB", "INFO": f"{n} {'x' * 2000}"}) for n in range(300)]
+    accepted = [json.dumps({"TYPE": "16", "SUB": f"0~Kraken~BTC~{n}"}) for n in range(300)]
+    strangers = [frame(n, M=f"Market{n}") for n in range(300)]
+    said = [text.encode() for text in refusals + accepted]
+    with feed(streams(*said, *strangers, *strangers, frame(1))) as url:
+        run = Run(url)
+        run.until(lambda stats: stats.trades == 301)
+        stats = run.end()
+    assert len(stats.refused) == MAX_REFUSED
+    assert all(len(refused.info) <= 1000 for refused in stats.refused)
+    assert stats.subscribed == {SUB}
+    assert stats.duplicates == 300
+    assert run.sink.frames == [*strangers, frame(1)]
 
 
 def test_a_refused_key_ends_the_run_at_once() -> None:

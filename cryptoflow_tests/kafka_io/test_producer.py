@@ -14,6 +14,7 @@ from kafka.partitioner import DefaultPartitioner
 
 from cryptoflow.errors import DeliveryError, KafkaError, KafkaUnreachableError
 from cryptoflow.feeds.sink import Sink
+from cryptoflow.kafka_io import producer as producer_module
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.local.kafka import kafka_service
@@ -87,6 +88,19 @@ def test_all_that_was_acknowledged_is_in_the_topic_as_it_came(settings: KafkaSet
     assert Counter((record.key, record.value) for record in records) == Counter(
         (kafka_key(each.pair), frame) for each, frame in sent
     )
+
+
+def test_pairs_without_end_fill_no_memory_and_keep_their_partitions(
+    settings: KafkaSettings, trade: Make, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer_module, "MAX_KEYS", 10)
+    make_topics(settings)
+    with TradeProducer(settings) as producer:
+        for number in range(200):
+            producer.trade(*trade(number, market=f"Market{number % 50}"))
+        assert len(producer._keys) <= 10
+    places = {(record.key, record.partition) for record in read(settings, settings.topic)}
+    assert len(places) == 50
 
 
 def test_a_pairs_trades_are_in_one_partition_in_order(settings: KafkaSettings, trade: Make, read: Read) -> None:
