@@ -72,5 +72,9 @@ class AlreadyRunningError(CryptoflowError):
     """Another run does the same work already."""
 
 
+class LeaseLostError(CryptoflowError):
+    """Another run took this one's work over while it did not answer."""
+
+
 class AggregationError(CryptoflowError):
     """The Spark query failed."""
