@@ -154,7 +154,7 @@ class TradeProducer:
         try:
             self.flush(timeout_s)
         finally:
-            self._shut()
+            shut(self._producer, force=bool(self.unacknowledged))
 
     def __enter__(self) -> Self:
         return self
@@ -243,12 +243,13 @@ class TradeProducer:
         self._keys[pair] = key, partition
         return key, partition
 
-    def _shut(self) -> None:
-        """Close kafka-python's producer; by force while a record is on its way, else it would not close."""
-        if self.unacknowledged:
-            self._producer._sender.force_close()
-            self._producer._sender.join(CLOSE_TIMEOUT_S)
-        self._producer.close(timeout=CLOSE_TIMEOUT_S)
+
+def shut(producer: KafkaProducer, *, force: bool) -> None:
+    """Close kafka-python's producer; by force while a record is on its way, else it would not close."""
+    if force:
+        producer._sender.force_close()  # there is no public way: `close` flushes first, for its whole timeout
+        producer._sender.join(CLOSE_TIMEOUT_S)
+    producer.close(timeout=CLOSE_TIMEOUT_S)
 
 
 def _config(settings: KafkaSettings) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from cryptoflow.feeds.client import ClientEvent
 from cryptoflow.feeds.source import Feed
+from cryptoflow.kafka_io.lease import TTL_S, ingest_lease
 from cryptoflow.kafka_io.producer import TradeProducer
-from cryptoflow.kafka_io.records import topic_id
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.pipeline.supervision import Control, FeedThread, Figures, feed_figures
+from cryptoflow.runtime.holder import Holder
 from cryptoflow.settings import KafkaSettings
 
 
@@ -20,18 +21,26 @@ def ingest(
     Raises:
         FeedError: the feed refuses the key or is gone for too long.
         KafkaError: Kafka is not there, gone for too long, or refuses a trade.
-        AlreadyRunningError: another run carries trades into the topic.
+        AlreadyRunningError: another run carries trades into the topic, from wherever.
+        LeaseLostError: another run has begun to, while this one did not answer.
     """
     make_topics(kafka)
-    lock = home / "ingesters" / f"{kafka.topic}-{topic_id(kafka)}"
-    with control.alone(lock, f"carries trades into {kafka.topic}"), TradeProducer(kafka) as producer:
+    holder = Holder.current(control.owner, home)
+    held = ingest_lease(kafka, holder, stop=control.stop, is_ending=control.is_ending)
+    with held as lease, TradeProducer(kafka) as producer:
         client = feed.client(producer, on_event)
 
         def figures() -> Figures:
             return feed_figures(client.stats) | {"acknowledged": producer.acked}
 
+        def check() -> None:
+            thread.check()
+            lease.alive()
+            lease.check()
+
         with FeedThread(client) as thread:
-            control.supervise(thread.check, figures)
+            control.supervise(check, figures)
+            lease.alive(2 * kafka.delivery_timeout_s + TTL_S)  # the feed's end, and the flush, wait for deliveries
             thread.end()
         producer.flush()
         return figures()

@@ -1,7 +1,10 @@
 """Settings of the session's Kafka, and trades to send."""
 
+import gc
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +17,7 @@ with warnings.catch_warnings():
 
 from cryptoflow.model.trade import Trade, write_trade
 from cryptoflow.settings import KafkaSettings
+from cryptoflow_tests.mortal import MortalKafka
 
 Records = list[Any]
 
@@ -54,3 +58,19 @@ def trade() -> Callable[..., tuple[Trade, bytes]]:
         return made, write_trade(made)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def killed_kafka(tmp_path_factory: pytest.TempPathFactory, jars_home: Path) -> Iterator[MortalKafka]:
+    kafka = MortalKafka(tmp_path_factory.mktemp("kafka"), jars_home)
+    yield kafka
+    kafka.kill()
+
+
+@pytest.fixture
+def mortal_kafka(killed_kafka: MortalKafka, caplog: pytest.LogCaptureFixture) -> Iterator[MortalKafka]:
+    """A broker that is up, to be killed; what its end leaves behind in kafka-python is gone afterwards."""
+    killed_kafka.start()
+    with caplog.at_level(logging.CRITICAL, logger="kafka"):  # captured records would hold on to the sockets
+        yield killed_kafka
+    gc.collect()

@@ -1,12 +1,9 @@
 """The producer against a real broker: what it says is acknowledged is in the topic, once."""
 
-import gc
-import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,11 +14,9 @@ from cryptoflow.feeds.sink import Sink
 from cryptoflow.kafka_io import producer as producer_module
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.kafka_io.topics import make_topics
-from cryptoflow.local.kafka import kafka_service
-from cryptoflow.local.processes import Process, free_port, stop
 from cryptoflow.model.trade import Trade, kafka_key
 from cryptoflow.settings import KafkaSettings
-from cryptoflow_tests.running import up
+from cryptoflow_tests.mortal import MortalKafka
 
 Make = Callable[..., tuple[Trade, bytes]]
 Read = Callable[[KafkaSettings, str], list[Any]]
@@ -29,39 +24,6 @@ Read = Callable[[KafkaSettings, str], list[Any]]
 
 leaks = pytest.mark.filterwarnings("ignore::ResourceWarning")
 """kafka-python leaves the sockets of refused connections to the garbage collector."""
-
-
-class MortalKafka:
-    """A broker of a test's own, to be killed and started again."""
-
-    def __init__(self, home: Path, jars_home: Path) -> None:
-        self.server = f"127.0.0.1:{free_port()}"
-        self._home, self._jars_home = home, jars_home
-        self._processes: dict[str, Process] = {}
-
-    def start(self) -> None:
-        service = kafka_service(KafkaSettings(bootstrap_servers=self.server))
-        self._processes |= up(self._home, self._jars_home, service)
-
-    def kill(self) -> None:
-        for process in self._processes.values():
-            stop(process, timeout_s=0)
-
-
-@pytest.fixture(scope="module")
-def killed_kafka(tmp_path_factory: pytest.TempPathFactory, jars_home: Path) -> Iterator[MortalKafka]:
-    kafka = MortalKafka(tmp_path_factory.mktemp("kafka"), jars_home)
-    yield kafka
-    kafka.kill()
-
-
-@pytest.fixture
-def mortal_kafka(killed_kafka: MortalKafka, caplog: pytest.LogCaptureFixture) -> Iterator[MortalKafka]:
-    """A broker that is up, to be killed; what its end leaves behind in kafka-python is gone afterwards."""
-    killed_kafka.start()
-    with caplog.at_level(logging.CRITICAL, logger="kafka"):  # captured records would hold on to the sockets
-        yield killed_kafka
-    gc.collect()
 
 
 def send(producer: TradeProducer, trades: list[tuple[Trade, bytes]]) -> None:
