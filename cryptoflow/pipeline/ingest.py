@@ -26,7 +26,7 @@ def ingest(
     """
     make_topics(kafka)
     holder = Holder.current(control.owner, home)
-    held = ingest_lease(kafka, holder, stop=control.stop, is_ending=control.is_ending)
+    held = ingest_lease(kafka, holder, stop=control.stop, is_ending=control.is_ending, ttl_s=TTL_S)
     with held as lease, TradeProducer(kafka) as producer:
         client = feed.client(producer, on_event)
 
