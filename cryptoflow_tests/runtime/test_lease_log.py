@@ -123,7 +123,7 @@ def test_who_starts_in_the_middle_of_silence_lets_the_next_claim_win() -> None:
 
 def test_a_claim_that_could_not_be_judged_puts_those_that_follow_in_doubt_too() -> None:
     # ... 0 R(a)  8 C(b)  12 C(c)  13 B(b)      b has won: c's claim came too early
-    told = [(0.0, Release("a", 3)), (8.0, claim("b")), (12.0, claim("c")), (13.0, beat("b", 8))]
+    told: list[Told] = [(0, Release("a", 3)), (8, claim("b")), (12, claim("c")), (13, beat("b", 8))]
     entries = [Entry(7 + place, int(time_s * 1000), record) for place, (time_s, record) in enumerate(told)]
     assert fold(entries[:3], TTL_MS, CUT).holder is None
     assert fold(entries, TTL_MS, CUT).token == "b"
