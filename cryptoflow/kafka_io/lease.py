@@ -101,7 +101,7 @@ class Lease:
         """The fencing number: higher than that of all who held the lease before."""
         self._lives_until_s = 0.0
         self._over = threading.Event()
-        self._taken_by: Holder | None = None
+        self._lost_to: str | None = None
         self._error: BaseException | None = None
 
     def alive(self, for_s: float | None = None) -> None:
@@ -116,9 +116,9 @@ class Lease:
         """
         if self._error:
             raise self._error
-        if self._taken_by:
+        if self._lost_to:
             raise LeaseLostError(
-                f"This run's lease to carry trades into {self._topic} was taken over by {self._taken_by.describe()}, "
+                f"This run's lease to carry trades into {self._topic} was taken over by {self._lost_to}, "
                 "while it did not answer; it ends, and nothing is lost."
             )
 
@@ -163,7 +163,7 @@ class Lease:
         finally:
             self._over.set()
             thread.join()
-            if not self._taken_by:
+            if not self._lost_to:
                 self._log.append(Release(self._token, self.fence), within_s=RELEASE_S)
 
     def _run(self) -> None:
@@ -174,7 +174,7 @@ class Lease:
 
     def _beat(self) -> None:
         due_s = time.monotonic()
-        while not self._over.is_set() and not self._taken_by:
+        while not self._over.is_set() and not self._lost_to:
             now_s = time.monotonic()
             if due_s <= now_s < self._lives_until_s:
                 due_s = now_s + self._ttl_s / BEATS
@@ -184,7 +184,8 @@ class Lease:
             except errors.KafkaError:  # if it lasts, the producer of trades fails
                 self._over.wait(POLL_S)
             state = self._log.state
-            self._taken_by = state.holder if state.token != self._token else None
+            if state.token != self._token:
+                self._lost_to = state.holder.describe() if state.holder else "another one that has ended since"
 
 
 class _Log:

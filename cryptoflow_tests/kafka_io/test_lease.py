@@ -24,7 +24,7 @@ from cryptoflow_tests.mortal import MortalKafka
 leaks = pytest.mark.filterwarnings("ignore::ResourceWarning")
 """kafka-python leaves the sockets of refused connections to the garbage collector."""
 
-TTL_S = 1.0
+TTL_S = 2.0
 LONG_S = 60.0
 """A time to live that no test waits for."""
 
@@ -157,6 +157,18 @@ def test_an_owner_that_hangs_loses_its_lease_to_the_next_one(kafka: KafkaSetting
             assert living.error is None
         with pytest.raises(LeaseLostError, match=r"taken over by run-1 on .*, home .*here, while it did not answer"):
             hung.check()
+
+
+def test_an_owner_that_hung_while_another_came_and_went_has_lost_it_too(
+    kafka: KafkaSettings, process: Callable[[KafkaSettings, float], "subprocess.Popen[str]"]
+) -> None:
+    first = process(kafka, TTL_S)
+    first.send_signal(signal.SIGSTOP)
+    with ingest_lease(kafka, HERE, ttl_s=TTL_S):
+        pass
+    first.send_signal(signal.SIGCONT)
+    _, said = first.communicate(timeout=WAIT_S)
+    assert "was taken over by another one that has ended since, while it did not answer" in said
 
 
 def until_lost(lease: Lease) -> None:

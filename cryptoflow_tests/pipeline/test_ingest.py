@@ -88,7 +88,7 @@ def test_the_next_one_from_another_home_goes_on_when_the_first_has_ended(
 def test_one_that_hung_while_another_took_over_ends_and_says_so(
     feed: Feed, kafka: KafkaSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "TTL_S", 1.0)
+    monkeypatch.setattr(module, "TTL_S", 2.0)
     hung, goes_on = threading.Event(), threading.Event()
 
     def hang(_figures: Figures) -> None:
@@ -99,7 +99,7 @@ def test_one_that_hung_while_another_took_over_ends_and_says_so(
     first.control.report = hang
     with running(first):
         assert hung.wait(WAIT_S)
-        assert not first.control.stop.wait(1.5)  # until it is silent
+        assert not first.control.stop.wait(2.5)  # until it is silent
         with running(Ingester(feed, kafka, tmp_path / "second", "run-2")) as second:
             assert second.streams.wait(WAIT_S)
             goes_on.set()
