@@ -33,6 +33,8 @@ WAIT_S = 20.0
 HERE = Holder.current("run-1", Path("here"))
 ELSEWHERE = msgspec.structs.replace(HERE, run="run-2", host="another-host", home="/another/home", boot="another")
 
+Start = Callable[..., "subprocess.Popen[str]"]
+
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -41,6 +43,8 @@ from cryptoflow.kafka_io.lease import ingest_lease
 from cryptoflow.runtime.holder import Holder
 from cryptoflow.settings import KafkaSettings
 
+right_time = time.time
+time.time = lambda: right_time() + float(sys.argv[4])
 kafka = KafkaSettings(bootstrap_servers=sys.argv[1], topic=sys.argv[2])
 with ingest_lease(kafka, Holder.current("run-1", Path("there")), ttl_s=float(sys.argv[3])) as lease:
     print("held", flush=True)
@@ -58,12 +62,13 @@ def kafka(settings: KafkaSettings) -> KafkaSettings:
 
 
 @pytest.fixture
-def process() -> Iterator[Callable[[KafkaSettings, float], "subprocess.Popen[str]"]]:
+def process() -> Iterator[Start]:
     """Starts a process that holds the lease for as long as it may."""
     started = []
 
-    def start(kafka: KafkaSettings, ttl_s: float) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-W", "ignore", "-c", HOLD, kafka.bootstrap_servers, kafka.topic, str(ttl_s)]
+    def start(kafka: KafkaSettings, ttl_s: float, clock_ahead_s: float = 0) -> "subprocess.Popen[str]":
+        given = [kafka.bootstrap_servers, kafka.topic, str(ttl_s), str(clock_ahead_s)]
+        command = [sys.executable, "-W", "ignore", "-c", HOLD, *given]
         holder = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(holder)
         assert holder.stdout is not None
@@ -127,9 +132,7 @@ def test_two_venues_have_a_lease_each(kafka: KafkaSettings) -> None:
         pass
 
 
-def test_one_that_was_killed_on_this_machine_is_superseded_at_once(
-    kafka: KafkaSettings, process: Callable[[KafkaSettings, float], "subprocess.Popen[str]"]
-) -> None:
+def test_one_that_was_killed_on_this_machine_is_superseded_at_once(kafka: KafkaSettings, process: Start) -> None:
     process(kafka, LONG_S).kill()
     begun_s = time.monotonic()
     with ingest_lease(kafka, HERE, ttl_s=LONG_S):
@@ -137,7 +140,7 @@ def test_one_that_was_killed_on_this_machine_is_superseded_at_once(
 
 
 def test_one_that_stood_still_is_replaced_after_the_time_to_live_and_learns_it_when_it_goes_on(
-    kafka: KafkaSettings, process: Callable[[KafkaSettings, float], "subprocess.Popen[str]"]
+    kafka: KafkaSettings, process: Start
 ) -> None:
     first = process(kafka, TTL_S)
     first.send_signal(signal.SIGSTOP)
@@ -147,6 +150,17 @@ def test_one_that_stood_still_is_replaced_after_the_time_to_live_and_learns_it_w
         assert living.error is None
     assert f"LeaseLostError: This run's lease to carry trades into {kafka.topic} was taken over by run-1 on" in said
     assert first.returncode == 1
+
+
+@pytest.mark.parametrize("clock_ahead_s", [-3600, 3600])
+def test_clocks_that_differ_change_nothing(kafka: KafkaSettings, process: Start, clock_ahead_s: float) -> None:
+    first = process(kafka, TTL_S, clock_ahead_s)
+    with pytest.raises(AlreadyRunningError), ingest_lease(kafka, HERE, ttl_s=TTL_S):
+        pass
+    first.send_signal(signal.SIGSTOP)
+    with ingest_lease(kafka, HERE, ttl_s=TTL_S) as lease, Living(lease):
+        first.send_signal(signal.SIGCONT)
+        first.communicate(timeout=WAIT_S)
 
 
 def test_an_owner_that_hangs_loses_its_lease_to_the_next_one(kafka: KafkaSettings) -> None:
@@ -159,9 +173,7 @@ def test_an_owner_that_hangs_loses_its_lease_to_the_next_one(kafka: KafkaSetting
             hung.check()
 
 
-def test_an_owner_that_hung_while_another_came_and_went_has_lost_it_too(
-    kafka: KafkaSettings, process: Callable[[KafkaSettings, float], "subprocess.Popen[str]"]
-) -> None:
+def test_an_owner_that_hung_while_another_came_and_went_has_lost_it_too(kafka: KafkaSettings, process: Start) -> None:
     first = process(kafka, TTL_S)
     first.send_signal(signal.SIGSTOP)
     with ingest_lease(kafka, HERE, ttl_s=TTL_S):
