@@ -50,8 +50,9 @@ class GapFinder:
     def seen(self, trade: Trade, *, new: bool) -> Gap | None:
         """Take note of a trade; the gap that it closes, if it closes one."""
         state = self._pairs.get(trade.pair)
-        missed = state.seen(trade, new) if state else None
-        return Gap(*trade.pair, *missed) if missed else None
+        if state is None or (missed := state.seen(trade, new)) is None:
+            return None
+        return Gap(*trade.pair, *missed)
 
     def end(self, now_ns: int) -> Iterator[Gap]:
         """The gaps that no trade has closed by the end of the run, at `now_ns`, of pairs that had trades."""
@@ -88,7 +89,9 @@ class _Order:
 
     def add(self, sequence: int, time_ns: int) -> None:
         if self.edge is None or sequence == self.edge + 1:
-            self._advance(sequence, time_ns)
+            self.edge = sequence
+            if time_ns > self.edge_ns:
+                self.edge_ns = time_ns
             while self.ahead and (sequence := sequence + 1) in self.ahead:
                 self._advance(sequence, self.ahead.pop(sequence))
         elif sequence > self.edge:
@@ -125,10 +128,10 @@ class _PairState:
             self.outage = _Outage(now_ns if self.latest_ns is None else self.latest_ns, reason)
 
     def seen(self, trade: Trade, new: bool) -> Missed | None:
-        if self.outage:
+        if self.outage is not None:
             return self._judge(self.outage, trade, new)
         self._note(trade, new)
-        if len(self.order.ahead) > WATCHED:
+        if self.order.ahead and len(self.order.ahead) > WATCHED:
             self.order.jump()
         return None
 

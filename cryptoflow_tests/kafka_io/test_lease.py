@@ -152,9 +152,8 @@ def test_one_that_stood_still_is_replaced_after_the_time_to_live_and_learns_it_w
     assert first.returncode == 1
 
 
-@pytest.mark.parametrize("clock_ahead_s", [-3600, 3600])
-def test_clocks_that_differ_change_nothing(kafka: KafkaSettings, process: Start, clock_ahead_s: float) -> None:
-    first = process(kafka, TTL_S, clock_ahead_s)
+def test_clocks_that_differ_by_an_hour_change_nothing(kafka: KafkaSettings, process: Start) -> None:
+    first = process(kafka, TTL_S, 3600)
     with pytest.raises(AlreadyRunningError), ingest_lease(kafka, HERE, ttl_s=TTL_S):
         pass
     first.send_signal(signal.SIGSTOP)
