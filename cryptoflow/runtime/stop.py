@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from types import FrameType
 import psutil
 
 from cryptoflow.errors import ConfigError
+from cryptoflow.runtime.force import end_now
 
 SHUTDOWN_S = 60.0
 """What a part that was told to stop may take, all steps together; what is left then is ended by force."""
@@ -138,17 +138,10 @@ def ended_in_time(stop: Stop) -> Iterator[None]:
     def watch() -> None:
         while not over.wait(POLL_S):
             if stop.deadline.passed:
-                _end_now()
+                end_now(f"The run did not end within {SHUTDOWN_S:g} s of being told to: it is ended by force.")
 
     threading.Thread(target=watch, name="deadline-watch", daemon=True).start()
     try:
         yield
     finally:
         over.set()
-
-
-def _end_now() -> None:
-    sys.stderr.write(f"The run did not end within {SHUTDOWN_S:g} s of being told to: it is ended by force.\n")
-    for child in psutil.Process().children(recursive=True):
-        child.kill()
-    os._exit(1)

@@ -49,6 +49,38 @@ with stop_module.stop_on_signals() as stop, stop_module.ended_in_time(stop):
     threading.Event().wait(60)
 """
 
+VANISHING = """
+import psutil, subprocess, threading
+from cryptoflow.runtime import stop as stop_module
+stop_module.SHUTDOWN_S = 0.1
+children = psutil.Process.children
+def children_and_one_more(process, recursive=False):
+    gone = subprocess.Popen(["sleep", "60"])
+    found = children(process, recursive)  # with the newest
+    gone.kill()
+    gone.wait()  # after it was found and before its turn comes
+    return found
+psutil.Process.children = children_and_one_more
+left = subprocess.Popen(["sleep", "60"])
+with stop_module.stop_on_signals() as stop, stop_module.ended_in_time(stop):
+    print(left.pid, flush=True)
+    stop.set()
+    threading.Event().wait(20)
+"""
+
+FULL_PIPE = """
+import os, subprocess, sys, threading
+from cryptoflow.runtime import stop as stop_module
+stop_module.SHUTDOWN_S = 0.1
+reading, writing = os.pipe()
+os.dup2(writing, 2)
+with stop_module.stop_on_signals() as stop, stop_module.ended_in_time(stop):
+    threading.Thread(target=lambda: [sys.stderr.write("x" * 100_000) for _ in range(100)], daemon=True).start()
+    print("ready", flush=True)
+    stop.set()
+    threading.Event().wait(20)
+"""
+
 MULTIPROCESSING_PARENT = """
 import multiprocessing, os, sys, threading
 
@@ -194,6 +226,19 @@ def test_what_does_not_obey_a_signal_in_time_is_ended_with_its_children(number: 
         stubborn.send_signal(number)
         assert stubborn.wait(WAIT_S) == 1
         assert psutil.wait_procs([child], timeout=WAIT_S)[1] == [] or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_child_that_is_gone_by_then_keeps_nobody_from_the_forced_end() -> None:
+    with python(VANISHING) as process:
+        left = psutil.Process(int(line(process)))
+        assert process.wait(WAIT_S) == 1
+        assert psutil.wait_procs([left], timeout=WAIT_S)[1] == [] or left.status() == psutil.STATUS_ZOMBIE
+
+
+def test_an_error_output_that_nobody_reads_keeps_nobody_from_the_forced_end() -> None:
+    with python(FULL_PIPE) as process:
+        assert line(process) == "ready"
+        assert process.wait(WAIT_S) == 1
 
 
 def test_what_obeys_in_time_goes_on_after_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
