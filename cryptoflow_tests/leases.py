@@ -9,21 +9,29 @@ from pathlib import Path
 WAIT_S = 20
 
 HOLD = """
-import subprocess, sys
+import select, subprocess, sys
 from pathlib import Path
 from cryptoflow.runtime.lease import lease
 child = subprocess.Popen(["sleep", "60"])
-with lease(Path(sys.argv[1]), sys.argv[2], "part"):
+home, run_id, within_s = sys.argv[1:]
+with lease(Path(home), run_id, "part") as held:
+    if float(within_s):
+        held.promise(float(within_s))
     print("held", flush=True)
-    sys.stdin.read()
+    while not select.select([sys.stdin], [], [], 0.05)[0]:
+        if float(within_s):
+            held.promise(float(within_s))
 child.kill()
 """
 
 
 @contextmanager
-def holder(home: Path, run_id: str) -> Iterator["subprocess.Popen[str]"]:
-    """A process that holds the lease of a part of the run, with a child, until its input ends."""
-    command = [sys.executable, "-c", HOLD, str(home), run_id]
+def holder(home: Path, run_id: str, within_s: float = 0) -> Iterator["subprocess.Popen[str]"]:
+    """A process that holds the lease of a part of the run, with a child, until its input ends.
+
+    `within_s`: it promises progress within so many s, and keeps that all the time.
+    """
+    command = [sys.executable, "-c", HOLD, str(home), run_id, str(within_s)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None

@@ -42,17 +42,24 @@ SILENT_S = 900.0
 OVERDUE_S = SHUTDOWN_S + 15.0
 """A process that goes on for so long after its run is over will not end by itself."""
 
+STALL_MARGIN_S = 30.0
+"""A process that makes no progress ends itself; one that is late with that by so much can't, and is killed."""
+
+STALL_LOOK_S = 10.0
+"""For so long it is looked once more whether it goes on, before it is."""
+
+KILLED = "The run's process is gone without a word: it was killed, or its machine went down."
+STALLED = "The run made no progress: its process or Spark's JVM hung, or was stopped, and it was ended by force."
+"""What the record of a dead run says."""
+
 LOOK_BACK = 12
 """Past runs that are looked at: as many as it takes to come to the longest delay between two."""
 
 
 def live_runs(instance: dg.DagsterInstance, jobs: Sequence[str]) -> list[dg.DagsterRun]:
-    """The runs of the jobs that live; the record of those that have died is ended first."""
+    """The runs of the jobs that live; those that hang are ended first, and the record of those that have died."""
     records = [record for job in jobs for record in instance.get_run_records(RunsFilter(job_name=job, statuses=LIVE))]
-    dead = [record for record in records if _is_dead(instance, record)]
-    for record in dead:
-        _end_record(instance, record.dagster_run)
-    return [record.dagster_run for record in records if record not in dead]
+    return [record.dagster_run for record in records if not _ended_if_dead(instance, record)]
 
 
 def home_of(run: dg.DagsterRun) -> Path:
@@ -60,10 +67,18 @@ def home_of(run: dg.DagsterRun) -> Path:
     return Path(run.tags.get(HOME_TAG, settings.home()))
 
 
-def _is_dead(instance: dg.DagsterInstance, record: RunRecord) -> bool:
+def _ended_if_dead(instance: dg.DagsterInstance, record: RunRecord) -> bool:
     run = record.dagster_run
     if run.status == DagsterRunStatus.QUEUED:
         return False
+    lease.end_stalled(home_of(run), run.run_id, STALL_MARGIN_S, STALL_LOOK_S)
+    if dead := _is_dead(instance, record):
+        _end_record(instance, run, STALLED if lease.gave_up(home_of(run), run.run_id) else KILLED)
+    return dead
+
+
+def _is_dead(instance: dg.DagsterInstance, record: RunRecord) -> bool:
+    run = record.dagster_run
     home, now_s = home_of(run), time.time()
     if not home.is_dir() and HOME_TAG in run.tags:
         return now_s - _last_event_s(instance, run.run_id) > SILENT_S
@@ -78,9 +93,8 @@ def _last_event_s(instance: dg.DagsterInstance, run_id: str) -> float:
     return records[0].timestamp if records else 0.0
 
 
-def _end_record(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+def _end_record(instance: dg.DagsterInstance, run: dg.DagsterRun, said: str) -> None:
     """End the record of a run whose process is gone, and free what it has claimed."""
-    said = "The run's process is gone without a word: it was killed, or its machine went down."
     if run.status == DagsterRunStatus.CANCELING:
         instance.report_run_canceled(run, said)
     else:

@@ -20,6 +20,7 @@ from cryptoflow.pipeline.supervision import Control, Figures
 from cryptoflow.runtime.lease import lease
 from cryptoflow.runtime.status import PartStatus, write_status
 from cryptoflow.runtime.stop import Deadline, Stop, checked_timeout_s, ended_in_time, stop_on_signals, stop_with_parents
+from cryptoflow.runtime.watchdog import watched
 
 MAX_RUNTIME_TAG = "dagster/max_runtime"
 GRACE_S = 300
@@ -49,6 +50,8 @@ class Streaming:
     """A streaming op at work."""
 
     context: dg.OpExecutionContext
+    beat: Callable[[], None] = lambda: None
+    """To be called as long as it makes progress."""
     status: PartStatus = field(default_factory=PartStatus)
     _began_s: float = field(default_factory=time.monotonic)
     _next: Deadline = field(default_factory=lambda: Deadline(FIRST_OBSERVATION_S))
@@ -58,6 +61,7 @@ class Streaming:
 
     def report(self, figures: Figures) -> None:
         """Tell the figures: to the run's watcher each time, to Dagster now and then."""
+        self.beat()
         self._leave_status(figures)
         if self._next.passed:
             self._next = Deadline(interval_s(time.monotonic() - self._began_s))
@@ -93,6 +97,7 @@ class Streaming:
 
     def finish(self, figures: Figures) -> None:
         """Leave the last figures in the run's metadata."""
+        self.beat()
         self._leave_status(figures)
         self._observe(figures)
         self.context.add_output_metadata({name: round(value, 3) for name, value in figures.items()})
@@ -129,13 +134,25 @@ def _memory_bytes(process: psutil.Process) -> int:
         return 0
 
 
+@dataclass
+class BeatingControl(Control):
+    """A drain is progress, too: it asks each time it comes round."""
+
+    beat: Callable[[], None] = lambda: None
+
+    def drain_overdue(self) -> bool:
+        """As for all."""
+        self.beat()
+        return super().drain_overdue()
+
+
 @contextmanager
 def streaming(context: dg.OpExecutionContext, config: StreamingConfig) -> Iterator[tuple[Streaming, Control]]:
     """An op's time of streaming.
 
     A signal (Ctrl-C, Dagster's termination, its max-runtime kill) sets `control.stop`; when the block has ended
-    cleanly after that, the op ends as interrupted, and the run as canceled. A block that does not end is ended by
-    force, with its process.
+    cleanly after that, the op ends as interrupted, and the run as canceled. A block that does not end then, or that
+    makes no progress, is ended by force, with its process.
 
     Raises:
         dg.Failure: for each CryptoflowError, with its sentence.
@@ -143,7 +160,12 @@ def streaming(context: dg.OpExecutionContext, config: StreamingConfig) -> Iterat
     at_work = Streaming(context)
     try:
         timeout_s = checked_timeout_s(config.timeout_s)
-        with lease(settings.home(), context.run_id, context.op.name), stop_on_signals() as stop, ended_in_time(stop):
+        with (
+            lease(settings.home(), context.run_id, context.op.name) as held,
+            stop_on_signals() as stop,
+            ended_in_time(stop),
+            watched(held.promise) as at_work.beat,
+        ):
             stop_with_parents(stop)
             _tag(context, timeout_s)
             yield at_work, _control(context, at_work, stop, timeout_s)
@@ -168,7 +190,15 @@ def _control(context: dg.OpExecutionContext, at_work: Streaming, stop: Stop, tim
         run = context.instance.get_run_by_id(run_id)
         return run is not None and (run.is_finished or run.status == DagsterRunStatus.CANCELING)
 
-    return Control(stop, timeout_s, at_work.report, peer_over(context), owner=context.run_id, is_ending=is_ending)
+    return BeatingControl(
+        stop,
+        timeout_s,
+        at_work.report,
+        peer_over(context),
+        owner=context.run_id,
+        is_ending=is_ending,
+        beat=at_work.beat,
+    )
 
 
 def _confirm_canceled(context: dg.OpExecutionContext) -> None:

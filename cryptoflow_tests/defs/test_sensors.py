@@ -1,5 +1,6 @@
 """Laws of the sensors: one run lives, a new one comes when it is gone, a user who ended it is obeyed."""
 
+import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -8,14 +9,14 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster import DagsterRunStatus
+from dagster import DagsterEventType, DagsterRunStatus
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from cryptoflow.defs import runs
 from cryptoflow.defs.jobs import JOBS, ingest
-from cryptoflow.defs.runs import BY_SIGNAL, HOME_TAG, live_runs
+from cryptoflow.defs.runs import BY_SIGNAL, HOME_TAG, KILLED, STALLED, live_runs
 from cryptoflow.defs.sensors import EVERY_S, SENSORS, end_dead_runs
-from cryptoflow.runtime.lease import lease
+from cryptoflow.runtime.lease import lease, stalled
 from cryptoflow_tests.leases import WAIT_S, holder
 
 WITHOUT_LEASE = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED]
@@ -71,6 +72,11 @@ def status_of(run: dg.DagsterRun, instance: dg.DagsterInstance) -> DagsterRunSta
     found = instance.get_run_by_id(run.run_id)
     assert found is not None
     return found.status
+
+
+def why_failed(run: dg.DagsterRun, instance: dg.DagsterInstance) -> str | None:
+    [entry] = instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_FAILURE)
+    return entry.dagster_event.message if entry.dagster_event else None
 
 
 def killed_lease(home: Path, run: dg.DagsterRun) -> None:
@@ -135,6 +141,35 @@ def test_a_run_whose_process_was_killed_is_replaced_at_once(
     killed_lease(home, run)
     assert asked(sensor, instance) is None
     assert status_of(run, instance) == DagsterRunStatus.FAILURE
+    assert why_failed(run, instance) == KILLED
+
+
+def test_a_run_that_hangs_is_ended_and_replaced(
+    instance: dg.DagsterInstance, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of("ingest", DagsterRunStatus.STARTED, instance)
+    monkeypatch.setattr(runs, "STALL_MARGIN_S", 0)
+    monkeypatch.setattr(runs, "STALL_LOOK_S", WAIT_S)
+    with holder(home, run.run_id, within_s=0.5) as process:
+        assert run.run_id in (asked(KEEPERS[0], instance) or "")
+        process.send_signal(signal.SIGSTOP)
+        assert run.run_id in (asked(KEEPERS[0], instance) or "")  # not for long yet
+        while not stalled(home, run.run_id):
+            time.sleep(0.02)
+        monkeypatch.setattr(runs, "STALL_LOOK_S", 0)
+        assert asked(KEEPERS[0], instance) is None
+        assert process.wait(WAIT_S) < 0
+    assert status_of(run, instance) == DagsterRunStatus.FAILURE
+    assert why_failed(run, instance) == STALLED
+
+
+def test_a_run_whose_own_watchdog_ended_it_says_so(instance: dg.DagsterInstance, home: Path) -> None:
+    run = run_of("aggregate", DagsterRunStatus.STARTED, instance)
+    killed_lease(home, run)
+    with (home / "runs" / run.run_id / "part.lease").open("a") as file:
+        file.write("\n000000000000.000")
+    assert asked(end_dead_runs, instance) == "0 runs live or wait."
+    assert why_failed(run, instance) == STALLED
 
 
 def test_a_run_that_was_killed_while_it_was_being_terminated_is_canceled(

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from cryptoflow.defs.streaming import GRACE_S, MAX_RUNTIME_TAG, StreamingConfig,
 from cryptoflow.errors import UnauthorizedError
 from cryptoflow.feeds.client import Connected, Disconnected
 from cryptoflow.pipeline.supervision import Figures
+from cryptoflow.runtime import watchdog
 from cryptoflow.runtime.lease import killed, working_runs
 from cryptoflow.runtime.status import PartStatus, read_statuses
+from cryptoflow.runtime.stop import Deadline
 
 WAIT_S = 30
 
@@ -84,6 +87,37 @@ def leased(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
     """Sees itself at work."""
     with streaming(context, config):
         assert working_runs(settings.home()) == [context.run_id]
+
+
+@dg.op
+def hanging(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
+    """Makes no progress any more once it has told its figures."""
+    with streaming(context, config) as (at_work, _):
+        at_work.report(figures())
+        ENDED.wait(WAIT_S)
+
+
+@dg.op
+def draining(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
+    """Drains for much longer than it may be silent."""
+    with streaming(context, config) as (_, control):
+        until = Deadline(0.6)
+        while not until.passed and not control.drain_overdue():
+            ENDED.wait(0.02)
+
+
+ENDED = threading.Event()
+"""Set where a process would have been ended by force."""
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watchdog that waits for less than half a second, and lets the process live."""
+    ENDED.clear()
+    for name in ("START_S", "STALLED_S"):
+        monkeypatch.setattr(watchdog, name, 0.3)
+    monkeypatch.setattr(watchdog, "LOOK_S", 0.02)
+    monkeypatch.setattr(watchdog, "end_now", lambda said: ENDED.set())
 
 
 @pytest.fixture
@@ -163,6 +197,19 @@ def test_the_lease_is_held_for_the_time_of_streaming(instance: dg.DagsterInstanc
     assert result.success
     assert working_runs(tmp_path) == []
     assert not killed(tmp_path, result.run_id)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_op_that_makes_no_progress_is_ended_by_force(instance: dg.DagsterInstance) -> None:
+    run(hanging, 0, instance)
+    assert ENDED.is_set()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("op", [stream, draining], ids=["streaming", "draining"])
+def test_one_that_streams_or_drains_is_not(op: dg.OpDefinition, instance: dg.DagsterInstance) -> None:
+    assert run(op, 0.6, instance).success
+    assert not ENDED.is_set()
 
 
 def test_a_timed_run_is_reaped_a_while_after_its_timeout(instance: dg.DagsterInstance) -> None:
