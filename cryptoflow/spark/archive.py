@@ -30,7 +30,13 @@ def archive_path(home: Path) -> Path:
 def java_options(home: Path) -> str:
     """The JVM's options to use the archive; none where there is no archive."""
     path = archive_path(home)
-    return f"-XX:SharedArchiveFile={path} {QUIET}" if path.exists() else ""
+    return f"{quoted(f'-XX:SharedArchiveFile={path}')} {QUIET}" if path.exists() else ""
+
+
+def quoted(option: str) -> str:
+    """A JVM option as one word in a line of several, for Spark: paths may hold blanks."""
+    escaped = option.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def build(home: Path) -> Path:
@@ -49,7 +55,7 @@ def build(home: Path) -> Path:
 def _build(path: Path) -> None:
     draft = path.with_suffix(".draft")
     draft.unlink(missing_ok=True)
-    environment = os.environ | {"JDK_JAVA_OPTIONS": f"-XX:ArchiveClassesAtExit={draft} {ONE_COMPILER} {QUIET}"}
+    environment = os.environ | {"JDK_JAVA_OPTIONS": f"-XX:ArchiveClassesAtExit='{draft}' {ONE_COMPILER} {QUIET}"}
     command = [sys.executable, "-m", "cryptoflow.spark.exercise"]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(

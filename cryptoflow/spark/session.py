@@ -6,10 +6,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from urllib.parse import quote
 
 from py4j.protocol import Py4JError
 from pyspark import SparkContext
@@ -21,7 +22,7 @@ from cryptoflow.local.java import find_java
 from cryptoflow.local.service import LOOPBACK
 from cryptoflow.runtime.locks import exclusive, held
 from cryptoflow.settings import SparkSettings
-from cryptoflow.spark.archive import java_options
+from cryptoflow.spark.archive import java_options, quoted
 
 STATE_STORE = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
 """Keeps the state of ten minutes of trade identities off the JVM's heap."""
@@ -34,7 +35,7 @@ JVM_END_TIMEOUT_S = 120.0
 
 
 def session_config(settings: SparkSettings, home: Path, connector: bool = False) -> dict[str, str]:
-    """Spark's configuration, by its own names; `connector`: with the jars to talk to Kafka."""
+    """Spark's configuration, by its own names; `connector`: with the jars to talk to Kafka, below a plain `home`."""
     config = {
         "spark.driver.memory": settings.driver_memory,
         "spark.ui.port": str(settings.ui_port),
@@ -80,25 +81,49 @@ def spark_session(settings: SparkSettings, home: Path, connector: bool = False) 
     find_java()
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     if _is_local(settings):
-        os.environ.setdefault("SPARK_LOCAL_IP", LOOPBACK)  # what the Spark UI listens on; all addresses without it
+        os.environ["SPARK_LOCAL_IP"] = ui_address(os.environ)
     # py4j logs each exchange at DEBUG, and an ordinary end as an error.
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
     builder = SparkSession.builder.appName("cryptoflow").master(settings.master)
-    with scratch_folder(home) as scratch:
-        for key, value in (session_config(settings, home, connector) | scratch_config(home, scratch)).items():
+    with scratch_folder(home) as scratch, plain_home(home) if connector else nullcontext(home) as plain:
+        for key, value in (session_config(settings, plain, connector) | scratch_config(home, scratch)).items():
             builder = builder.config(key, value)
         with _session(builder, settings) as session:
             yield session
+
+
+def ui_address(env: Mapping[str, str]) -> str:
+    """What the Spark UI listens on: SPARK_LOCAL_IP of the environment, say 0.0.0.0 in a container, else loopback only.
+
+    The driver and its parts talk to each other on the loopback address all the same.
+    """
+    return env.get("SPARK_LOCAL_IP") or LOOPBACK
+
+
+@contextmanager
+def plain_home(home: Path) -> Iterator[Path]:
+    """A home with Spark's jars at a path that Spark reads jars from: its own, or that of a copy.
+
+    Spark takes a comma or a blank in a path for its end, however it is written, and a link for what it leads to.
+    """
+    if quote(str(home)) == str(home):
+        yield home
+        return
+    with tempfile.TemporaryDirectory(prefix="cryptoflow-") as copy:
+        shutil.copytree(jars.jar_folder(home, "spark"), jars.jar_folder(Path(copy), "spark"))
+        yield Path(copy)
 
 
 def scratch_config(home: Path, scratch: Path) -> dict[str, str]:
     """Where Spark and its JVM put temporary files, and the JVM's options with that."""
     options = (
         java_options(home),
-        f'"-Dlog4j2.configurationFile={LOGGING.as_uri()}"',
-        f'"-Djava.io.tmpdir={scratch}"',
+        quoted(f"-Dlog4j2.configurationFile={LOGGING.as_uri()}"),
+        quoted(f"-Djava.io.tmpdir={scratch}"),
     )
-    return {"spark.local.dir": str(scratch), "spark.driver.extraJavaOptions": " ".join(options).strip()}
+    # A list of folders, in which nothing stands for a comma within one.
+    local = tempfile.gettempdir() if "," in str(scratch) else str(scratch)
+    return {"spark.local.dir": local, "spark.driver.extraJavaOptions": " ".join(options).strip()}
 
 
 @contextmanager

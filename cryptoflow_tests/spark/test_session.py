@@ -1,6 +1,7 @@
 """The Spark session: its configuration, what a start that fails says, and that SIGINT stays the program's own."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,15 @@ from cryptoflow.errors import PrerequisiteError
 from cryptoflow.local.processes import free_port
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark.archive import archive_path
-from cryptoflow.spark.session import JVM_GONE, first_line, scratch_config, scratch_folder, session_config, spark_session
+from cryptoflow.spark.session import (
+    JVM_GONE,
+    first_line,
+    scratch_config,
+    scratch_folder,
+    session_config,
+    spark_session,
+    ui_address,
+)
 
 BEFORE = signal.getsignal(signal.SIGINT)
 """Who has SIGINT when the tests are read, before any session: Python, or nobody in the background of a shell."""
@@ -32,10 +41,13 @@ signal.signal(signal.SIGINT, mine)
 master, port, home, end = sys.argv[1:]
 seen = {}
 try:
-    with spark_session(SparkSettings(master=master, ui_port=int(port)), Path(home)) as spark:
+    with spark_session(SparkSettings(master=master, ui_port=int(port)), Path(home), connector=True) as spark:
         seen["inside"] = signal.getsignal(signal.SIGINT) is mine
         seen["python"] = spark.sparkContext.pythonExec
         seen["zone"] = spark.conf.get("spark.sql.session.timeZone")
+        spark.read.format("kafka").option("kafka.bootstrap.servers", "127.0.0.1:1").option("subscribe", "x").load()
+        seen["worked"] = spark.range(3).repartition(1).count()
+        seen["archive"] = ".jsa" in Path(f"/proc/{spark.sparkContext._gateway.proc.pid}/maps").read_text()
         if end == "killed":
             spark.sparkContext._gateway.proc.kill()
             spark.range(1).count()
@@ -72,6 +84,20 @@ def test_only_a_local_session_is_bound_to_this_machine(tmp_path: Path) -> None:
     assert "spark.driver.host" not in session_config(SparkSettings(master="spark://a-host:7077"), tmp_path)
 
 
+@pytest.mark.parametrize("env", [{}, {"SPARK_LOCAL_IP": ""}])
+def test_the_ui_listens_on_the_loopback_address_only(env: dict[str, str]) -> None:
+    assert ui_address(env) == "127.0.0.1"
+
+
+def test_the_ui_can_be_opened_to_other_machines_and_the_driver_stays_on_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARK_LOCAL_IP", "0.0.0.0")
+    assert ui_address(os.environ) == "0.0.0.0"
+    config = session_config(SparkSettings(master="local[2]"), tmp_path)
+    assert config["spark.driver.host"] == config["spark.driver.bindAddress"] == "127.0.0.1"
+
+
 def test_the_connector_comes_with_its_jars(jars_home: Path) -> None:
     config = session_config(SparkSettings(), jars_home, connector=True)
     jars = [Path(jar) for jar in config["spark.jars"].split(",")]
@@ -84,6 +110,12 @@ def test_an_archive_that_is_there_is_used(tmp_path: Path) -> None:
     archive.parent.mkdir()
     archive.touch()
     assert str(archive) in scratch_config(tmp_path, tmp_path)["spark.driver.extraJavaOptions"]
+
+
+def test_a_path_is_one_word_of_the_options_and_one_folder_whatever_is_in_it(tmp_path: Path) -> None:
+    config = scratch_config(tmp_path, Path('/a "b", c\\d'))
+    assert config["spark.driver.extraJavaOptions"].endswith(r' "-Djava.io.tmpdir=/a \"b\", c\\d"')
+    assert "," not in config["spark.local.dir"]
 
 
 def test_temporary_files_of_a_killed_jvm_go_with_the_next_start(tmp_path: Path) -> None:
@@ -103,9 +135,21 @@ def test_a_running_session_leaves_ctrl_c_to_python(spark: SparkSession) -> None:
     assert signal.getsignal(signal.SIGINT) is BEFORE
 
 
-def test_a_session_runs_this_python_and_gives_the_signal_handler_back(jars_home: Path) -> None:
-    seen = start_and_end("local[1]", jars_home)
-    assert seen == {"inside": True, "python": sys.executable, "zone": "UTC", "after": True}
+@pytest.fixture
+def odd_home(tmp_path: Path, jars_home: Path) -> Path:
+    """A home with blanks, a comma, an umlaut and quotes in its path."""
+    home = tmp_path / """Jürgen's "flow", his home"""
+    home.mkdir()
+    (home / "jars").symlink_to(jars_home / "jars")
+    return home
+
+
+def test_a_session_runs_this_python_wherever_its_home_lies_and_gives_the_signal_handler_back(odd_home: Path) -> None:
+    seen = start_and_end("local[1]", odd_home)
+    archive = seen.pop("archive")
+    assert seen == {"inside": True, "python": sys.executable, "zone": "UTC", "worked": 3, "after": True}
+    assert archive == archive_path(odd_home).exists()
+    assert list((odd_home / "tmp").iterdir()) == []
 
 
 def test_a_jvm_that_was_killed_is_told_in_one_sentence(jars_home: Path) -> None:
