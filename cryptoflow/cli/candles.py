@@ -21,6 +21,8 @@ from cryptoflow.settings import CassandraSettings, SparkSettings, load
 if TYPE_CHECKING:
     from cassandra.cluster import Session
 
+    from cryptoflow.tables.reader import LatestCandles
+
 LAST_OF_ONE = 20
 
 REFRESH_S = 1.0
@@ -51,6 +53,13 @@ class Query(NamedTuple):
             return latest(session, self.market, *self.coins, self.window_s, self.last or LAST_OF_ONE, now)
         return latest_of_all(session, self.window_s, self.last or 1, self.market, self.coins)
 
+    def again_and_again(self, session: "Session") -> "LatestCandles":
+        """The same, for who looks often."""
+        from cryptoflow.tables.reader import LatestCandles
+
+        last = self.last or (LAST_OF_ONE if self.market and self.coins else 1)
+        return LatestCandles(session, self.window_s, last, self.market, self.coins)
+
 
 Market = Annotated[str | None, typer.Option(help="Of this market only, e.g. Coinbase.")]
 Pair = Annotated[str | None, typer.Option(help="Of this pair only, e.g. BTC-USD.")]
@@ -80,7 +89,7 @@ def candles(
     query = Query(market, _coins(pair), load(SparkSettings, {"window_s": window}).window_s, last)
     with connect(load(CassandraSettings)) as session:
         if watch:
-            _watch(session, query)
+            _watch(query.again_and_again(session))
         else:
             _show(query.run(session), format)
 
@@ -114,24 +123,24 @@ def _csv(rows: Sequence[CandleRow]) -> str:
     return text.getvalue()
 
 
-def _watch(session: "Session", query: Query) -> None:
+def _watch(latest: "LatestCandles") -> None:
     console = new_console()
-    table = candle_table(query.run(session), width=console.width)
+    table = candle_table(latest.newest(datetime.now(UTC)), width=console.width)
     try:
         with Live(table, console=console, auto_refresh=False) as live:
             while True:
-                table = _refreshed(table, session, query, console.width)
+                table = _refreshed(table, latest, console.width)
                 live.update(table, refresh=True)
                 time.sleep(REFRESH_S)
     except KeyboardInterrupt:
         return
 
 
-def _refreshed(table: Table, session: "Session", query: Query, width: int) -> Table:
+def _refreshed(table: Table, latest: "LatestCandles", width: int) -> Table:
     from cryptoflow.tables.connection import TRANSIENT_ERRORS
 
     try:
-        table = candle_table(query.run(session), width=width)
+        table = candle_table(latest.newest(datetime.now(UTC)), width=width)
     except TRANSIENT_ERRORS:
         table.caption = "Cassandra does not answer; trying again, Ctrl-C ends"
     else:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -142,16 +143,16 @@ class Session:
             yield lambda run_id: [candle for part in read_statuses(home, run_id).values() for candle in part.candles]
             return
         from cryptoflow.tables.connection import connect, ensure_schema
-        from cryptoflow.tables.reader import latest_of_all
+        from cryptoflow.tables.reader import LatestCandles
 
         cassandra = load(CassandraSettings)
         with connect(cassandra) as session:
             ensure_schema(session, cassandra)
-            window_s = load(SparkSettings).window_s
+            latest = LatestCandles(session, load(SparkSettings).window_s, SHOWN_EACH)
 
             def newest(_run_id: str) -> Candles:
                 try:
-                    return latest_of_all(session, window_s, SHOWN_EACH)
+                    return latest.newest(datetime.now(UTC))
                 except CryptoflowError:
                     return []  # Cassandra is busy: the run itself says if it is gone
 

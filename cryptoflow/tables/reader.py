@@ -1,7 +1,8 @@
 """Reads candles, and what the aggregation counted, from the tables."""
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, islice, takewhile
 from typing import Any, NamedTuple
@@ -16,6 +17,12 @@ from cryptoflow.tables.schema import BATCHES, CANDLES, BatchRecord
 
 DAYS_BACK = 7
 """How many dates `latest` tries one by one before it asks the table which dates there are."""
+
+LIST_PAUSE = 50.0
+"""The partitions are listed again after so many times what that took: at most 2 % of the time is spent on it."""
+
+LONGEST_LIST_PAUSE_S = 60.0
+"""A new pair shows within a minute, whatever it takes."""
 
 COUNTERS = ("input_rows", "late", "duplicates", "unreadable", "rows_written")
 
@@ -84,12 +91,67 @@ def latest_of_all(
     """
     return [
         candle
+        for series, dates in series_of(session, window_s, market, pair).items()
+        for candle in _newest(session, series, dates, last_n)
+    ]
+
+
+class LatestCandles:
+    """The newest candles of each pair on each market, for who looks again and again.
+
+    A known pair's newest candle is there at once. Which pairs there are is asked as often as it costs next to nothing:
+    a list of all partitions takes the longer, the more years the table holds.
+
+    Args:
+        market, pair: only of these, as in `latest_of_all`.
+        clock: any monotonic one, in s.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        window_s: int,
+        last_n: int = 1,
+        market: str | None = None,
+        pair: tuple[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._session, self._window_s, self._last_n, self._clock = session, window_s, last_n, clock
+        self._market, self._pair = market, pair
+        self._known: dict[Series, list[datetime]] = {}
+        self._next_list_s = clock()
+
+    def newest(self, now: datetime) -> list[CandleRow]:
+        """The candles, newest first in each series, as seen at the time `now` (aware); errors as `latest_of_all`."""
+        if self._clock() >= self._next_list_s or not self._known:
+            self._list()
+        open_date = utc_midnight(now + timedelta(seconds=self._window_s))
+        return [
+            candle
+            for series, dates in self._known.items()
+            for candle in _newest(
+                self._session, series, [open_date, *dates] if open_date > dates[0] else dates, self._last_n
+            )
+        ]
+
+    def _list(self) -> None:
+        begun_s = self._clock()
+        self._known = series_of(self._session, self._window_s, self._market, self._pair)
+        now_s = self._clock()
+        self._next_list_s = now_s + min(LIST_PAUSE * (now_s - begun_s), LONGEST_LIST_PAUSE_S)
+
+
+def series_of(
+    session: Session, window_s: int, market: str | None = None, pair: tuple[str, str] | None = None
+) -> dict[Series, list[datetime]]:
+    """As `known_series`, of windows of that length and, where given, of that market and that pair only."""
+    return {
+        series: dates
         for series, dates in known_series(session).items()
         if series.window_s == window_s
         and market in (None, series.market)
         and pair in (None, (series.from_coin, series.to_currency))
-        for candle in _newest(session, series, dates, last_n)
-    ]
+    }
 
 
 def known_series(session: Session) -> dict[Series, list[datetime]]:

@@ -10,6 +10,9 @@ from cryptoflow.model.candle import Candle, Side, candle_row
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.connection import ensure_schema
 from cryptoflow.tables.reader import (
+    LIST_PAUSE,
+    LONGEST_LIST_PAUSE_S,
+    LatestCandles,
     Totals,
     batch_of,
     batches_since,
@@ -102,6 +105,64 @@ def test_the_newest_of_every_pair(session: Session, writer: CandleWriter) -> Non
     assert latest_of_all(session, 60, pair=("BTC", "USD")) == [candle_row(candles[0])]
     two = latest_of_all(session, 60, last_n=2, market="Coinbase")
     assert two == [candle_row(candles[0]), candle_row(candles[2])]
+
+
+class Clock:
+    """Goes on by `step_s` each time it is looked at."""
+
+    def __init__(self) -> None:
+        self.now_s, self.step_s = 0.0, 0.0
+
+    def __call__(self) -> float:
+        self.now_s += self.step_s
+        return self.now_s
+
+
+def test_of_a_known_pair_the_newest_show_at_once_on_a_new_date_too(session: Session, writer: CandleWriter) -> None:
+    [first] = stored(writer, a_candle(MIDNIGHT - 2 * MINUTE))
+    clock = Clock()
+    clock.step_s = 1.0
+    latest_candles = LatestCandles(session, 60, last_n=2, clock=clock)
+    assert latest_candles.newest(MIDNIGHT - 2 * MINUTE) == [candle_row(first)]
+    clock.step_s = 0.0  # it is not listed again
+    second, third = stored(writer, a_candle(MIDNIGHT - MINUTE), a_candle(MIDNIGHT))[::-1]
+    assert second.date == MIDNIGHT
+    assert latest_candles.newest(MIDNIGHT - MINUTE) == [candle_row(third), candle_row(second)]
+
+
+def test_a_new_pair_shows_after_a_pause_that_goes_by_what_it_takes_to_look_for_it(
+    session: Session, writer: CandleWriter
+) -> None:
+    clock = Clock()
+    latest_candles = LatestCandles(session, 60, clock=clock)
+    assert latest_candles.newest(MIDNIGHT) == []
+    [btc] = stored(writer, a_candle(MIDNIGHT))
+    clock.step_s = 0.5
+    assert latest_candles.newest(MIDNIGHT) == [candle_row(btc)]  # none was known: so it is looked each time
+    [eth] = stored(writer, a_candle(MIDNIGHT, ETH))
+    clock.now_s += LIST_PAUSE * 0.5 - 1
+    assert latest_candles.newest(MIDNIGHT) == [candle_row(btc)]
+    clock.now_s += 1
+    assert latest_candles.newest(MIDNIGHT) == [candle_row(btc), candle_row(eth)]
+
+
+def test_however_long_that_takes_it_shows_within_a_minute(session: Session, writer: CandleWriter) -> None:
+    clock = Clock()
+    latest_candles = LatestCandles(session, 60, clock=clock)
+    stored(writer, a_candle(MIDNIGHT))
+    clock.step_s = 100.0
+    latest_candles.newest(MIDNIGHT)
+    stored(writer, a_candle(MIDNIGHT, ETH))
+    clock.step_s = 0.0
+    clock.now_s += LONGEST_LIST_PAUSE_S
+    assert len(latest_candles.newest(MIDNIGHT)) == 2
+
+
+def test_only_what_is_asked_for_is_looked_up_again_and_again(session: Session, writer: CandleWriter) -> None:
+    btc, eth = (stored(writer, a_candle(MIDNIGHT, series))[0] for series in (BTC, ETH))
+    stored(writer, a_candle(MIDNIGHT, window_s=300))
+    assert LatestCandles(session, 60, market="Kraken").newest(MIDNIGHT) == [candle_row(eth)]
+    assert LatestCandles(session, 60, pair=("BTC", "USD")).newest(MIDNIGHT) == [candle_row(btc)]
 
 
 def test_totals_sum_the_batches_and_a_replayed_batch_once(session: Session, writer: CandleWriter) -> None:
