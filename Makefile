@@ -8,10 +8,10 @@ WORKERS ?= 2
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java browser run test screenshots check format lock bench deaths clean
+.PHONY: help setup java browser run test test-fast screenshots check format lock bench deaths clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: java $(READY) ## Virtual environment, locked packages, jars, Spark's class archive; on Debian as root also Java
 	@$(BIN)/cryptoflow services jars
@@ -51,6 +51,9 @@ run: setup ## Set up, start all it needs, show the candles (ARGS="--timeout 60 .
 
 test: setup browser ## Set up, and run every test, the ones on real Kafka, Spark and Cassandra included
 	$(BIN)/pytest --numprocesses $(WORKERS) $(ARGS)
+
+test-fast: $(READY) ## Run the tests that need no service and no JVM: a minute at most
+	$(BIN)/pytest --fast --quiet --numprocesses $(WORKERS) $(ARGS)
 
 screenshots: setup browser ## Take the pictures of docs/ui.md anew
 	CRYPTOFLOW_SCREENSHOTS=docs/images $(BIN)/pytest cryptoflow_tests/browser

@@ -9,6 +9,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import filterfalse
 from pathlib import Path
 
 import hypothesis
@@ -46,6 +47,27 @@ LONGEST = (
 )
 """Files and folders whose tests take longest: they begin first, so that the workers of a session end together."""
 
+HEAVY_FIXTURES = {"spark", "kafka_bootstrap", "cassandra_port", "services_home", "jars_home"}
+"""Whoever asks for one of these, by whatever way, needs a service or a JVM."""
+
+HEAVY = (
+    "orchestration",
+    "browser",
+    "local",
+    "test_wheel.py",
+    "test_ci_recipe.py",
+    "test_definitions.py",
+    "test_launch.py",
+    "test_history.py",
+    "test_connection.py",
+    "test_main.py",
+    "test_run.py",
+    "test_services.py",
+    "test_simulate.py",
+    "spark/test_session.py",
+)
+"""Files and folders that start programs, or wait for what does not answer: together most of the time of the rest."""
+
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine must not fail a law
 hypothesis.settings.load_profile("untimed")
 
@@ -53,9 +75,14 @@ os.environ.setdefault("SPARK_SUBMIT_OPTS", ONE_COMPILER)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of many processes compiles the package anew
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of `make test-fast`."""
+    parser.addoption("--fast", action="store_true", help="only tests that need no service and no JVM")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start the services of all workers, where there are several."""
-    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None) or config.option.fast:
         return
     kafka, cassandra = _kafka(), _cassandra()
     with ExitStack() as stack:
@@ -65,13 +92,21 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ |= {SHARED_HOME: folder, SHARED_KAFKA: kafka.address, SHARED_CASSANDRA: str(cassandra.port)}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest first; the sort leaves the order within a file as it is."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not fast, where that is asked for. Put the longest first; a file's own order stays."""
+    if config.option.fast:
+        config.hook.pytest_deselected(items=list(filter(_is_heavy, items)))
+        items[:] = filterfalse(_is_heavy, items)
 
     def rank(item: pytest.Item) -> int:
         return next((place for place, name in enumerate(LONGEST) if name in item.path.parts), len(LONGEST))
 
     items.sort(key=rank)
+
+
+def _is_heavy(item: pytest.Item) -> bool:
+    fixtures, path = getattr(item, "fixturenames", ()), f"{item.path.as_posix()}/"
+    return not HEAVY_FIXTURES.isdisjoint(fixtures) or any(f"/{name}/" in path for name in HEAVY)
 
 
 @pytest.fixture(scope="session")

@@ -168,7 +168,7 @@ def test_every_variable_exists(document: Path) -> None:
 
 @every_document
 def test_every_make_target_exists(document: Path) -> None:
-    targets = set(re.findall(r"^(\w+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     assert {arguments[0] for arguments in commands(document, "make")} <= targets
 
 
