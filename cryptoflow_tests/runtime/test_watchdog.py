@@ -16,7 +16,7 @@ START_S, STALLED_S = 30.0, 10.0
 HANGS = """
 import subprocess, sys, threading
 from cryptoflow.runtime import watchdog
-watchdog.START_S = watchdog.STALLED_S = 0.3
+watchdog.START_S = watchdog.STALLED_S = float(sys.argv[1])
 watchdog.LOOK_S = 0.05
 child = subprocess.Popen(["sleep", "60"])
 with watchdog.watched(lambda within_s: print(within_s, flush=True)) as beat:
@@ -79,8 +79,8 @@ def test_time_in_which_all_stood_still_does_not_count(steps_s: list[float], slep
 
 
 def test_a_process_whose_part_hangs_is_ended_with_its_children_and_says_why() -> None:
-    pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", HANGS], stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+    pipe, command = subprocess.PIPE, [sys.executable, "-c", HANGS, "0.3"]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout
         assert process.stderr
         promised, child = (process.stdout.readline().strip() for _ in range(2))
@@ -91,6 +91,7 @@ def test_a_process_whose_part_hangs_is_ended_with_its_children_and_says_why() ->
 
 
 def test_one_that_ends_in_time_is_left_alone() -> None:
-    done = subprocess.run([sys.executable, "-c", HANGS], input="\n" * 3, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", HANGS, str(WAIT_S)]
+    done = subprocess.run(command, input="\n" * 3, capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    assert done.stdout.split()[2:] == ["0.3"] * 3
+    assert done.stdout.split()[2:] == [f"{WAIT_S:.1f}"] * 3
