@@ -1,143 +1,124 @@
-"""`python -m benchmarks [--trades N]`: how many trades a second each stage carries, and the share of its ceiling.
+"""`python -m benchmarks`: catch-up against Flink SQL, ingest against a client that only receives; `--help` has more.
 
-The ceiling of the ingester is a client that only receives; that of the aggregation is Spark only reading and parsing
-the same topic. Both are measured in the same run, on the same data.
+Services and data are made for the run. The ratios count: both sides run in turns, on the same topics, on the same day.
 """
 
 import argparse
-import tempfile
-import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
+from rich.console import Console
 from rich.table import Table
-from websockets.sync.client import connect as connect_socket
 
-from cryptoflow.feeds.source import Feed
-from cryptoflow.kafka_io.offsets import end_offsets
-from cryptoflow.kafka_io.producer import TradeProducer
-from cryptoflow.kafka_io.topics import make_topics
-from cryptoflow.local import lifecycle
-from cryptoflow.local.processes import free_port
-from cryptoflow.pipeline.aggregate import aggregate
-from cryptoflow.pipeline.ingest import ingest
-from cryptoflow.pipeline.supervision import Control, Figures
+from benchmarks import catch_up, ingest
+from benchmarks.catch_up import CRYPTOFLOW, SMALL_SHARE
+from benchmarks.flink import VARIANTS
+from benchmarks.results import circumstances, keep
+from benchmarks.services import services
+from benchmarks.trades import WRITERS
 from cryptoflow.render import new_console
-from cryptoflow.settings import CassandraSettings, FeedSettings, KafkaSettings, SparkSettings, home
-from cryptoflow.spark.checkpoint import Start
-from cryptoflow.spark.kafka_source import kafka_stream
-from cryptoflow.spark.session import spark_session
-from cryptoflow.testing import Simulator, SimulatorConfig
+from cryptoflow.settings import CassandraSettings, KafkaSettings
 
-Result = tuple[str, float]
-"""(what, trades/s)."""
+MOST_INGESTED = 500_000
+"""Trades for the ingester; their frames are in the feed's memory."""
 
-
-@contextmanager
-def services() -> Iterator[tuple[KafkaSettings, CassandraSettings]]:
-    """Kafka and Cassandra of their own, gone after the block."""
-    kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}", topic=f"bench-{uuid.uuid4().hex}")
-    cassandra = CassandraSettings(port=free_port(), keyspace="bench")
-    with tempfile.TemporaryDirectory() as folder:
-        started = lifecycle.up(Path(folder), lifecycle.services(kafka, cassandra), tied=True, jars_home=home())
-        try:
-            yield kafka, cassandra
-        finally:
-            lifecycle.end(started, timeout_s=0)
+MOST_OTHERS_CORES = 0.5
+"""What others, Kafka and Cassandra included, may use of the cores while catch-up is measured."""
 
 
-def feed(trades: int) -> SimulatorConfig:
-    """A feed as fast as the socket carries: 2,000 trades a second of exchange time."""
-    return SimulatorConfig(rate=0, max_trades=trades, start_time_s=1_763_900_000, time_step_s=0.0005)
+def catch_up_part(
+    given: argparse.Namespace, kafka: KafkaSettings, cassandra: CassandraSettings, console: Console
+) -> dict[str, Any]:
+    """Fill, measure, and print the ratios."""
+    topics = catch_up.fill_both(kafka, given.trades)
+    variants = given.variants if given.flink else []
+    taken = catch_up.measure(topics, cassandra, variants, given.rounds, given.patience, console.print)
+    engines = {engine: runs.figures(topics) for engine, runs in taken.items()}
+    console.print(ratio_table(engines))
+    sizes = {"trades": topics.large_trades, "small_trades": topics.small_trades, "rounds": given.rounds}
+    return sizes | {"engines": engines, "ratios": ratios(engines)}
 
 
-def receive_only(trades: int) -> Result:
-    """A client that does nothing with what it receives."""
-    with Simulator(feed(trades)) as simulator, connect_socket(simulator.url, max_queue=4096) as socket:
-        socket.send('{"action":"SubAdd","subs":["0~Coinbase~BTC~USD","0~Kraken~BTC~USD"]}')
-        begun_s, received = time.perf_counter(), 0
-        while received < trades:
-            received += b'"TYPE":"0"' in socket.recv(decode=False)
-        return "socket, received only", trades / (time.perf_counter() - begun_s)
+def ratios(engines: dict[str, dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """How many times as fast cryptoflow is as each of the others; `cpu`: in trades for a second of a core, warm."""
+    ours = engines[CRYPTOFLOW]
+    return {
+        engine: {
+            "start_included": _ratio(ours["trades_per_s"], theirs["trades_per_s"]),
+            "warm": _ratio(ours["warm_trades_per_s"], theirs["warm_trades_per_s"]),
+            "cpu": _ratio(theirs["large_cpu_s"], ours["large_cpu_s"]),
+            "warm_cpu": _ratio(theirs["warm_cpu_us_per_trade"], ours["warm_cpu_us_per_trade"]),
+        }
+        for engine, theirs in engines.items()
+        if engine != CRYPTOFLOW
+    }
 
 
-def ingest_all(trades: int, kafka: KafkaSettings) -> Result:
-    """The ingester, until Kafka has acknowledged everything."""
-    control = Control(report_every_s=0.05)
-
-    def report(figures: Figures) -> None:
-        if figures["acknowledged"] >= trades:
-            control.stop.set()
-
-    control.report = report
-    settings = FeedSettings(subscriptions="0~Coinbase~BTC~USD,0~Kraken~BTC~USD")
-    with Simulator(feed(trades)) as simulator:
-        begun_s = time.perf_counter()
-        ingest(Feed(simulator.url, settings, simulated=True), kafka, home(), control, lambda event: None)
-        return "socket -> Kafka, acknowledged", trades / (time.perf_counter() - begun_s)
+def _ratio(one: float | None, other: float | None) -> float | None:
+    return round(one / other, 2) if one and other else None
 
 
-def parse_s(kafka: KafkaSettings, spark: SparkSettings) -> float:
-    """Seconds that Spark takes to read and parse the topic, and do nothing else; session start included."""
-    begun_s = time.perf_counter()
-    with spark_session(spark, home(), connector=True) as session, tempfile.TemporaryDirectory() as folder:
-        start = Start(spark.window_s, dict.fromkeys(end_offsets(kafka, kafka.topic), 0))
-        rows = kafka_stream(session, kafka, start, spark.max_batch_trades)
-        writer = rows.writeStream.format("noop").option("checkpointLocation", folder)
-        writer.trigger(availableNow=True).start().awaitTermination()
-    return time.perf_counter() - begun_s
+def ratio_table(engines: dict[str, dict[str, Any]]) -> Table:
+    """A line for each engine."""
+    columns = ("trades/s, start included", "warm", "cores, s", "warm, µs/trade", "MiB", "cryptoflow is", "warm")
+    table, found = Table("engine", *columns), ratios(engines)
+    for engine, figures in engines.items():
+        names = ("trades_per_s", "warm_trades_per_s", "large_cpu_s", "warm_cpu_us_per_trade", "peak_mib")
+        ratio = found.get(engine, {})
+        times = (f"{value} x" if (value := ratio.get(name)) else "-" for name in ("start_included", "warm"))
+        name = f"Flink SQL, {VARIANTS[engine]}" if engine in VARIANTS else engine
+        table.add_row(name, *(_number(figures[key]) for key in names), *times)
+    return table
 
 
-def aggregate_s(kafka: KafkaSettings, cassandra: CassandraSettings, spark: SparkSettings) -> float:
-    """Seconds that the aggregation takes until both tables hold the whole topic; session start included."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "jars").symlink_to(home() / "jars")
-        begun_s = time.perf_counter()
-        figures = aggregate(kafka, cassandra, spark, Path(folder), Control(timeout_s=0.01))
-        assert figures["lag"] == 0, figures
-        return time.perf_counter() - begun_s
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,}"
 
 
-def fill(trades: int, kafka: KafkaSettings) -> None:
-    """Put the feed's trades into the topic."""
-    from cryptoflow.model.trade import read_trade
-    from cryptoflow.testing import frames
+def ingest_part(trades: int, kafka: KafkaSettings, console: Console) -> dict[str, Any]:
+    """Measure, and print."""
+    figures = ingest.measure(min(trades // 4, MOST_INGESTED), kafka.model_copy(update={"topic": f"{kafka.topic}-in"}))
+    table = Table("stage", "trades/s", "of its ceiling")
+    table.add_row("socket, received only", f"{figures['received_only_per_s']:,}", "100%")
+    table.add_row("socket -> Kafka, acknowledged", f"{figures['acknowledged_per_s']:,}", f"{figures['share']:.0%}")
+    console.print(table)
+    return figures
 
-    with TradeProducer(kafka) as producer:
-        for frame in frames(feed(trades), ["0~Coinbase~BTC~USD", "0~Kraken~BTC~USD"]):
-            producer.trade(read_trade(frame), frame)
-        producer.flush()
+
+def quiet(engines: dict[str, dict[str, Any]]) -> bool:
+    """Whether others left the machine alone in every run: else the ratios are of who was disturbed more."""
+    return all(cores <= MOST_OTHERS_CORES for figures in engines.values() for cores in figures["others_cores"])
+
+
+def options() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("--trades", type=int, default=2_000_000, help="in the large topic; the small one has a quarter")
+    parser.add_argument("--rounds", type=int, default=1, help="the median of so many counts")
+    parser.add_argument("--patience", type=float, default=60.0, help="s to wait before each run for a quiet machine")
+    parser.add_argument("--flink", action=argparse.BooleanOptionalAction, default=True, help="measure Flink SQL too")
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="of Flink SQL")
+    parser.add_argument("--keep", action="store_true", help="keep the figures of a busy machine too")
+    parser.add_argument("--only", choices=["catch-up", "ingest"], help="one part alone")
+    given = parser.parse_args()
+    given.trades -= given.trades % (SMALL_SHARE * WRITERS)  # so that all writers have as many
+    return given
 
 
 def main() -> None:
-    """Measure, and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("--trades", type=int, default=1_000_000)
-    trades = parser.parse_args().trades
-    few = trades // 4
-    spark = SparkSettings(trigger_s=3600, ui_port=free_port(), max_batch_trades=few)
+    """Measure, print tables, and write the file of results."""
+    given, console = options(), new_console()
     with services() as (kafka, cassandra):
-        small, large, ingested = (kafka.model_copy(update={"topic": f"{kafka.topic}-{name}"}) for name in "sli")
-        for topic, count in ((small, few), (large, trades)):
-            make_topics(topic)
-            fill(count, topic)
-        received, ingesting = receive_only(few), ingest_all(few, ingested)
-        parsing_s = [parse_s(topic, spark) for topic in (small, large)]
-        aggregating_s = [aggregate_s(topic, cassandra, spark) for topic in (small, large)]
-    table = Table("stage", "trades/s", "of its ceiling")
-    # What the longer run takes more is without the start of Spark and the warming up of the JVM.
-    warm = [(trades - few) / (long_s - short_s) for short_s, long_s in (parsing_s, aggregating_s)]
-    for name, rate, ceiling in (
-        (*received, received[1]),
-        (*ingesting, received[1]),
-        ("Kafka -> parsed only, warm", warm[0], warm[0]),
-        ("Kafka -> tables, warm", warm[1], warm[0]),
-        ("Kafka -> tables, start included", trades / aggregating_s[1], warm[0]),
-    ):
-        table.add_row(name, f"{rate:,.0f}", f"{rate / ceiling:.0%}")
-    new_console().print(table)
+        if given.only != "ingest":
+            with circumstances() as told:
+                figures = catch_up_part(given, kafka, cassandra, console)
+            if quiet(figures["engines"]) or given.keep:
+                keep(f"catch_up_{given.trades}", told | figures)
+            else:
+                console.print("Not kept: others used the machine meanwhile, so the times can't be compared.")
+        if given.only != "catch-up":
+            with circumstances() as told:
+                figures = ingest_part(given.trades, kafka, console)
+            keep("ingest", told | figures)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from statistics import median
 
 from rich.table import Table
 
-from benchmarks.__main__ import services
+from benchmarks.services import services
 from cryptoflow.render import new_console
 from cryptoflow.settings import home
 from cryptoflow_tests.orchestration.deaths import DEATHS, Death, Outcome, scenario
