@@ -19,6 +19,9 @@ from cryptoflow.errors import ConfigError
 DEFAULT_TIMEOUT_S = 150.0
 """How long a timed run streams, in seconds."""
 
+DEFAULT_AHEAD_S = 60.0
+"""How far ahead of its receive time, in s, a trade is still streamed."""
+
 MAX_HISTORY_DAYS = 36500
 """A hundred years: what ended before the year 1 is no date."""
 
@@ -199,14 +202,16 @@ class SparkSettings(Settings):
     watermark_s: Positive = _setting("CRYPTOFLOW_WATERMARK", 300.0, "a trade this late, in s, is dropped and counted")
     max_ahead_s: Positive = _setting(
         "CRYPTOFLOW_MAX_AHEAD",
-        60.0,
+        DEFAULT_AHEAD_S,
         "how far ahead of its receive time, in s, a trade may be and still be streamed; always below the watermark",
     )
     window_s: Annotated[Count, AfterValidator(_part_of_an_hour)] = _setting(
         "CRYPTOFLOW_WINDOW", 60, "length of a candle's window, in s, a divisor of an hour"
     )
     shuffle_partitions: Count = _setting("CRYPTOFLOW_SHUFFLE_PARTITIONS", 1, "partitions of the query's state")
-    max_batch_trades: Count = _setting("CRYPTOFLOW_MAX_BATCH", 1_000_000, "trades in one micro-batch, at most")
+    max_batch_trades: Count = _setting(
+        "CRYPTOFLOW_MAX_BATCH", 4_000_000, "trades in one batch, about: a backlog is worked off in slices of so many"
+    )
     backlog_trades: Count = _setting(
         "CRYPTOFLOW_BACKLOG", 200_000, "from how many trades behind a start works in batches"
     )

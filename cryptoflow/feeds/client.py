@@ -7,6 +7,7 @@ reaches a log or an exception: its logger is mute, and errors are told in our ow
 import contextlib
 import ipaddress
 import logging
+import math
 import random
 import threading
 import time
@@ -40,6 +41,7 @@ from cryptoflow.feeds.protocol import (
 from cryptoflow.feeds.recent import RecentTrades
 from cryptoflow.feeds.sink import Sink
 from cryptoflow.model.trade import Trade
+from cryptoflow.settings import DEFAULT_AHEAD_S
 
 TICK_S = 0.2
 """How often `stop` is looked at while nothing comes in."""
@@ -61,6 +63,9 @@ MAX_REFUSED = 100
 
 MAX_GAPS = 1000
 """Gaps kept in the stats; all are counted and handed to `on_event`."""
+
+MAX_MARKETS = 1000
+"""Markets whose clocks are told of."""
 
 DEFAULT_PORTS = {"ws": 80, "wss": 443}
 
@@ -88,7 +93,21 @@ class Disconnected:
         return f"No connection to the feed: {self.reason}; the next try is in {self.retry_in_s:.1f} s."
 
 
-ClientEvent = Connected | Disconnected | Subscribed | Refused | Gap
+@dataclass(frozen=True)
+class ClocksDiffer:
+    """A market's trades come from the future, by this machine's clock."""
+
+    market: str
+    ahead_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"Trades of {self.market} are {self.ahead_s:.0f} s ahead of this machine's clock: one of the two is wrong. "
+            "None is lost, but they come into their candles by repairs; `cryptoflow doctor` looks at this clock."
+        )
+
+
+ClientEvent = Connected | Disconnected | Subscribed | Refused | Gap | ClocksDiffer
 
 
 @dataclass
@@ -183,6 +202,7 @@ class FeedClient:
         self._recent = RecentTrades(subscribed_pairs(self._subscriptions))
         self._gaps = GapFinder(self._subscriptions)
         self._down_since: float | None = None
+        self._ahead: set[str] = set()
 
     def run(self, stop: threading.Event) -> FeedStats:
         """Receive until `stop` is set, then leave the feed and close.
@@ -340,6 +360,7 @@ class FeedClient:
 
     def _trade(self, trade: Trade, frame: bytes) -> None:
         self._down_since = None
+        self._look_at_clock(trade)
         new = self._recent.add(trade)
         gap = self._gaps.seen(trade, new=new)
         if gap is not None:
@@ -349,6 +370,13 @@ class FeedClient:
             self.stats.trades += 1
         else:
             self.stats.duplicates += 1
+
+    def _look_at_clock(self, trade: Trade) -> None:
+        """Tell once of each market whose trades are further ahead than the stream takes them."""
+        ahead_s = trade.time_s - (self.stats.last_frame_s or math.inf)
+        if ahead_s > DEFAULT_AHEAD_S and trade.market not in self._ahead and len(self._ahead) < MAX_MARKETS:
+            self._ahead.add(trade.market)
+            self._on_event(ClocksDiffer(trade.market, ahead_s))
 
     def _control(self, event: Event) -> None:
         match event:

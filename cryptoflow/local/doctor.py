@@ -1,5 +1,6 @@
 """What this machine needs to run cryptoflow: each thing checked, with the way to get it."""
 
+import ctypes
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,12 @@ from cryptoflow.settings import (
     SparkSettings,
     is_simulated,
 )
+
+UNSYNCHRONIZED = 5
+"""The kernel's TIME_ERROR."""
+
+TIMEX_BYTES = 1024
+"""More than its struct timex takes; zeros in it ask and change nothing."""
 
 OLDEST_PYTHON = (3, 11)
 UI_PORT = 3000
@@ -47,6 +54,7 @@ def check_all(home: Path, ui_port: int = UI_PORT) -> list[Check]:
         *(jar_set(home, name) for name in jars.SETS),
         *_services(home),
         *_ui_ports(ui_port),
+        clock(),
         checked("feed", feed),
     ]
 
@@ -108,6 +116,31 @@ def disk(home: Path) -> str:
         PrerequisiteError: it is too little.
     """
     return f"{require_disk(home) / GIB:.1f} GiB free for {home}"
+
+
+def clock(state: Callable[[], int | None] = lambda: clock_state()) -> Check:
+    """Whether the system keeps its clock right; not needed, since trades that seem to come early are only repaired."""
+    match state():
+        case None:
+            return Check("clock", True, "the system does not tell whether it is kept right")
+        case code if code == UNSYNCHRONIZED:
+            text = (
+                "It is not synchronized: run a time service (chrony, systemd-timesyncd). Where it is behind, trades "
+                "look as if they came early, and get into their candles by repairs only."
+            )
+            return Check("clock", False, text, needed=False)
+        case _:
+            return Check("clock", True, "synchronized")
+
+
+def clock_state() -> int | None:
+    """What the kernel says of its clock (adjtimex(2)); None where there is no such call."""
+    buffer = ctypes.create_string_buffer(TIMEX_BYTES)
+    try:
+        state: int = ctypes.CDLL(None).adjtimex(buffer)
+    except (OSError, AttributeError):
+        return None
+    return state if state >= 0 else None
 
 
 def feed() -> str:

@@ -18,7 +18,15 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 from cryptoflow.errors import ConfigError, FeedUnreachableError, UnauthorizedError
-from cryptoflow.feeds.client import MAX_REFUSED, ClientEvent, Connected, Disconnected, FeedClient, FeedStats
+from cryptoflow.feeds.client import (
+    MAX_REFUSED,
+    ClientEvent,
+    ClocksDiffer,
+    Connected,
+    Disconnected,
+    FeedClient,
+    FeedStats,
+)
 from cryptoflow.feeds.gaps import Gap
 from cryptoflow.feeds.protocol import Refused, Subscribed
 from cryptoflow.model.trade import Trade, write_trade
@@ -555,6 +563,18 @@ def test_the_simulators_trades_arrive_each_once_with_all_its_faults() -> None:
     assert stats.duplicates > 0
     assert stats.unreadable == len(run.sink.dead) > 0
     assert stats.gap_count == 0
+
+
+def test_trades_from_the_future_are_told_once_for_each_market_and_carried_on() -> None:
+    ahead_s = int(time.time()) + 600
+    with feed(streams(frame(1), *(frame(number, TS=ahead_s) for number in (2, 3)))) as url:
+        run = Run(url)
+        run.until(lambda stats: stats.trades == 3)
+        run.end()
+    [told] = [event for event in run.events if isinstance(event, ClocksDiffer)]
+    assert told.market == json.loads(frame(1))["M"]
+    assert told.ahead_s == pytest.approx(600, abs=PATIENCE_S)
+    assert "is wrong" in str(told)
 
 
 def test_what_happens_to_the_socket_is_told_in_sentences() -> None:
