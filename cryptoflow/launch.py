@@ -189,6 +189,8 @@ def failure(instance: "DagsterInstance", run_id: str) -> str | None:
             return str(said.description)
         if error:
             return str((error.cause or error).message).strip().partition("\n")[0]
+        if event and event.is_run_failure and event.message:
+            return event.message  # what `report_run_failed` was told
     return None
 
 

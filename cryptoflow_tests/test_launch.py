@@ -113,6 +113,13 @@ def test_a_run_that_failed_otherwise_says_the_error(instance: dg.DagsterInstance
     assert said == "ZeroDivisionError: nobody expected this"
 
 
+def test_a_run_whose_process_was_gone_says_what_its_record_was_ended_with(instance: dg.DagsterInstance) -> None:
+    job = dg.GraphDefinition("gone", node_defs=[goes_well]).to_job()
+    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    instance.report_run_failed(run, "The run's process is gone.")
+    assert failure(instance, run.run_id) == "The run's process is gone."
+
+
 def test_a_run_that_went_well_says_nothing(instance: dg.DagsterInstance) -> None:
     assert failure(instance, run_with(goes_well, instance)) is None
 
