@@ -71,8 +71,8 @@ lock: $(READY) ## Make requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-strip-extras --universal --python-version 3.11 --group dev --no-header --no-annotate \
 	  --output-file requirements.lock pyproject.toml
 
-bench: setup ## Run the benchmarks
-	$(BIN)/python -m benchmarks
+bench: setup ## Catch-up against Flink SQL, and ingest; into benchmarks/results (ARGS="--help" for more)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 deaths: setup ## Kill each part five times while trades stream; prints the times until all streams again
 	$(BIN)/python -m benchmarks.deaths $(ARGS)

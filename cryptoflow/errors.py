@@ -78,3 +78,7 @@ class LeaseLostError(CryptoflowError):
 
 class AggregationError(CryptoflowError):
     """The Spark query failed."""
+
+
+class BacklogError(AggregationError):
+    """The stream is too far behind to go on as one: what it lacks is for batches."""

@@ -35,6 +35,7 @@ SNAPSHOT = {
         "aggregate": ["aggregate_trades"],
         "kafka_mode": ["aggregate_trades", "ingest_trades"],
         "memory_mode": ["aggregate_in_memory"],
+        "repair": ["candle_hours"],
         "clean_history": ["delete_old_runs"],
         "data_checks": [
             "candles_no_missing_minutes",
@@ -45,6 +46,7 @@ SNAPSHOT = {
     },
     "sensors": {
         "keep_ingest_running": ["ingest"], "keep_aggregate_running": ["aggregate"], "end_dead_runs": [],
+        "repair_marked_hours": ["repair"],
     },
     "schedules": {
         "timed_kafka_mode": "kafka_mode",
@@ -58,6 +60,7 @@ SNAPSHOT = {
         "dead_letters_topic": ["feed", "trades_topic"],
         "candles": ["trades_topic"],
         "trademsgs1minutewindow": ["trades_topic"],
+        "candle_hours": ["trades_topic"],
     },
     "checks": [
         "candles:closed_hour_matches_topic",
@@ -66,7 +69,7 @@ SNAPSHOT = {
         "trademsgs1minutewindow:closed_hour_matches_topic",
         "trades_topic:lag",
     ],
-    "pools": {"aggregate_trades": "spark", "aggregate_in_memory": "spark"},
+    "pools": {"aggregate_trades": "spark", "aggregate_in_memory": "spark", "candle_hours": "repair"},
     "resources": {
         "feed": [
             "source", "url", "subscriptions", "simulator_rate", "replay", "replay_speed", "reconnect_for_s",
@@ -197,13 +200,13 @@ def test_the_jobs_that_are_kept_alive_have_no_end(name: str) -> None:
     assert config["ops"] == {f"{name}_trades": {"config": {"timeout_s": 0.0}}}
 
 
-def test_only_housekeeping_runs_before_a_user_turns_anything_on() -> None:
+def test_only_housekeeping_and_repairs_run_before_a_user_turns_anything_on() -> None:
     repository = defs.get_repository_def()
     sensors = {each.name for each in repository.sensor_defs if each.default_status == dg.DefaultSensorStatus.RUNNING}
     schedules = {
         each.name for each in repository.schedule_defs if each.default_status == dg.DefaultScheduleStatus.RUNNING
     }
-    assert (sensors, schedules) == ({"end_dead_runs"}, {"daily_clean_history"})
+    assert (sensors, schedules) == ({"end_dead_runs", "repair_marked_hours"}, {"daily_clean_history"})
 
 
 def test_the_two_steps_of_kafka_mode_run_at_once(

@@ -34,6 +34,6 @@ def test_the_wheel_runs_memory_mode_from_an_empty_folder(tmp_path: Path) -> None
         cwd=empty,
         env=bare | {"SPARK_UI_PORT": str(free_port())},
     )
-    for shown in ("No CRYPTOCOMPARE_API_KEY is set", "set CRYPTOCOMPARE_API_KEY", "Coinbase", "BTC-USD", "SUCCESS"):
+    for shown in ("the built-in simulator", "set CRYPTOCOMPARE_API_KEY", "Coinbase", "BTC-USD", "SUCCESS"):
         assert shown in output
     run(venv / "bin" / "cryptoflow", "candles", "--help", cwd=empty, env=bare)

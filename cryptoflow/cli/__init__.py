@@ -9,6 +9,8 @@ import typer
 from cryptoflow import __version__
 from cryptoflow.cli.candles import candles
 from cryptoflow.cli.doctor import doctor
+from cryptoflow.cli.gaps import gaps
+from cryptoflow.cli.repair import repair
 from cryptoflow.cli.run import run
 from cryptoflow.cli.services import services_app
 from cryptoflow.cli.simulate import simulate
@@ -38,6 +40,8 @@ def _options(
 
 app.command()(run)
 app.command()(candles)
+app.command()(repair)
+app.command()(gaps)
 app.command()(simulate)
 app.command()(doctor)
 app.add_typer(services_app, name="services")

@@ -86,7 +86,7 @@ def candles(
         raise ConfigError("--watch draws a table; leave --format out.")
     from cryptoflow.tables.connection import connect  # here, as the driver takes a while to import
 
-    query = Query(market, _coins(pair), load(SparkSettings, {"window_s": window}).window_s, last)
+    query = Query(market, coins_of(pair), load(SparkSettings, {"window_s": window}).window_s, last)
     with connect(load(CassandraSettings)) as session:
         if watch:
             _watch(query.again_and_again(session))
@@ -94,7 +94,12 @@ def candles(
             _show(query.run(session), format)
 
 
-def _coins(pair: str | None) -> tuple[str, str] | None:
+def coins_of(pair: str | None) -> tuple[str, str] | None:
+    """(coin, currency) of an option such as BTC-USD.
+
+    Raises:
+        ConfigError: it is no pair.
+    """
     if pair is None:
         return None
     from_coin, _, to_currency = pair.upper().partition("-")

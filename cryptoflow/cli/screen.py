@@ -15,6 +15,16 @@ from cryptoflow.runtime.stop import Deadline
 PLAIN_EVERY_S = 10.0
 """Between two lines of figures where there is no terminal."""
 
+WAITING = "waiting for repair"
+
+BACKLOG = {
+    "backlog": "backlog",
+    "backlog_done": "done",
+    "backlog_per_s": "backlog/s",
+    "backlog_left_s": "seconds left",
+}
+"""By the figure's name, what it is called on the screen."""
+
 Candles = Sequence[Candle | CandleRow]
 
 
@@ -32,6 +42,8 @@ def totals(parts: Mapping[str, PartStatus]) -> dict[str, float]:
         )
         shown["lag"] = aggregate.get("lag", 0)
     shown["late"] = found.get("late", 0)
+    if found.get("waiting"):
+        shown[WAITING] = found["waiting"]
     # What the feed's client drops never reaches Kafka; in memory mode both are counted in one place.
     both = (ingest, aggregate) if ingest or aggregate else (memory,)
     shown["duplicates"] = sum(part.get("duplicates", 0) for part in both)
@@ -39,7 +51,14 @@ def totals(parts: Mapping[str, PartStatus]) -> dict[str, float]:
     for name in ("gaps", "refused_subscriptions"):
         if feed.get(name):
             shown[name.replace("_", " ")] = feed[name]
-    return shown
+    return shown | _backlog(aggregate)
+
+
+def _backlog(aggregate: Mapping[str, float]) -> dict[str, float]:
+    """How far a backlog is worked off, while there is one."""
+    if not aggregate.get("backlog"):
+        return {}
+    return {label: aggregate[name] for name, label in BACKLOG.items() if name in aggregate}
 
 
 def figures_line(parts: Mapping[str, PartStatus], trades_per_s: float) -> str:

@@ -48,6 +48,8 @@ INTO_TABLES = _same(
     "rows_written",
     "input_rows",
     "late",
+    "waiting",
+    "backlog",
     "duplicates",
     "unreadable",
     "lag",

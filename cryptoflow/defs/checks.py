@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
-from cryptoflow import settings
 from cryptoflow.defs.assets import DEAD_LETTERS_TOPIC, TRADES_TOPIC
 from cryptoflow.defs.resources import CassandraResource, FeedResource, KafkaResource, SparkResource
 from cryptoflow.errors import CryptoflowError
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from cassandra.cluster import Session
 
     from cryptoflow.pipeline.audit import Comparison, FinishedHour, Span
+    from cryptoflow.tables.reader import Pair
 
 # The audit is imported inside the checks: it brings the clients of Kafka and Cassandra along.
 
@@ -80,13 +80,29 @@ def closed_hour_matches_topic(
 ) -> Iterator[dg.AssetCheckResult]:
     """Count the hour's trades in Kafka and in both tables."""
     from cryptoflow.pipeline.audit import finished_hour
+    from cryptoflow.pipeline.marking import mark_pairs
 
     with _told():
         window_s = spark.settings().window_s
-    hour = _with_session(cassandra, lambda session: finished_hour(kafka.settings(), session, settings.home(), window_s))
+
+    def audited(session: "Session") -> "FinishedHour | None":
+        hour = finished_hour(kafka.settings(), session, window_s)
+        if hour and (pairs := unexplained_pairs(hour)):
+            mark_pairs(session, cassandra.settings(), hour.span.start, pairs, kafka.settings())
+        return hour
+
+    hour = _with_session(cassandra, audited)
     for table in (CANDLES, TRADE_WINDOWS):
         judged = _judged(hour, hour.candles if table is CANDLES else hour.sides) if hour else _nothing_finished()
         yield judged._replace(asset_key=dg.AssetKey(table.name), check_name=CLOSED_HOUR)
+
+
+def unexplained_pairs(hour: "FinishedHour") -> "list[Pair]":
+    """The pairs that a repair of the hour may put right."""
+    if hour.cut:
+        return []
+    wrong = [compared for compared in (hour.candles, hour.sides) if compared.unexplained]
+    return sorted({(key[0], key[1], key[2]) for compared in wrong for key in compared.differences()})
 
 
 def _nothing_finished() -> dg.AssetCheckResult:
@@ -111,7 +127,9 @@ def _judged(hour: "FinishedHour", compared: "Comparison") -> dg.AssetCheckResult
             passed=False, severity=dg.AssetCheckSeverity.WARN, description=said, metadata=metadata
         )
     said = (
-        f"{unexplained} trades differ between the topic and the table." if unexplained else "Every trade is there once."
+        f"{unexplained} trades differ between the topic and the table: the hour is marked for repair."
+        if unexplained
+        else "Every trade is there once."
     )
     return dg.AssetCheckResult(passed=not unexplained, description=said, metadata=metadata)
 
@@ -134,9 +152,7 @@ def no_missing_minutes(
     with _told():
         window_s = spark.settings().window_s
         pairs = subscribed_pairs(feed.settings().subscription_list)
-    found = _with_session(
-        cassandra, lambda session: missing_windows(kafka.settings(), session, settings.home(), window_s, pairs)
-    )
+    found = _with_session(cassandra, lambda session: missing_windows(kafka.settings(), session, window_s, pairs))
     if found is None:
         return _nothing_finished()
     span, missing = found
@@ -179,14 +195,14 @@ def dead_letter_share(kafka: KafkaResource, cassandra: CassandraResource) -> dg.
     asset=TRADES_TOPIC,
     description=f"No trade waits longer than {MOST_BEHIND_S:g} s in the topic to be aggregated.",
 )
-def lag(kafka: KafkaResource, cassandra: CassandraResource) -> dg.AssetCheckResult:
+def lag(kafka: KafkaResource, cassandra: CassandraResource, spark: SparkResource) -> dg.AssetCheckResult:
     """What is in Kafka and in no committed batch, judged by the time of the oldest."""
     from cryptoflow.pipeline.audit import backlog
 
-    now = datetime.now(UTC)
-    found = _with_session(
-        cassandra, lambda session: backlog(kafka.settings(), session, settings.home(), now.timestamp())
-    )
+    now_s = datetime.now(UTC).timestamp()
+    with _told():
+        window_s = spark.settings().window_s
+    found = _with_session(cassandra, lambda session: backlog(kafka.settings(), session, window_s, now_s))
     oldest_s = found.oldest_s or 0.0
     said = f"{found.trades:,} trades wait, the oldest for {oldest_s:,.0f} s."
     if found.deleted:

@@ -1,11 +1,12 @@
 """The sensors: two keep exactly one run of a job alive once a user turns them on, one ends the record of dead runs."""
 
 import time
-from typing import Any
 
 import dagster as dg
 
 from cryptoflow.defs.jobs import JOBS, aggregate, ingest, kafka_mode
+from cryptoflow.defs.repair import REPAIR
+from cryptoflow.defs.resources import works_here
 from cryptoflow.defs.runs import draining_run, live_runs, past_runs
 from cryptoflow.launch import failure
 from cryptoflow.runtime.relaunch import reason_to_wait
@@ -32,17 +33,11 @@ def _keep_running(job: dg.JobDefinition, name: str) -> dg.SensorDefinition:
 def _at_work(instance: dg.DagsterInstance, job: str) -> str | None:
     """Which run does the job's work now."""
     for run in live_runs(instance, [each.name for each in JOBS]):
-        if run.job_name == job or (run.job_name == kafka_mode.name and _works_here(run)):
+        if run.job_name == job or (run.job_name == kafka_mode.name and works_here(run.run_config)):
             return f"Run {run.run_id} of {run.job_name} is {run.status.value}."
     if run_id := draining_run(instance, job):
         return f"Run {run_id} is over in Dagster's record, but its process still drains."
     return None
-
-
-def _works_here(run: dg.DagsterRun) -> bool:
-    """Whether a timed run uses the topic and the keyspace of the environment, as the runs that are kept do."""
-    configured: Any = run.run_config.get("resources") or {}
-    return not any(name in configured for name in ("kafka", "cassandra"))
 
 
 def _too_early(instance: dg.DagsterInstance, job: str, since_s: float) -> str | None:
@@ -61,7 +56,7 @@ def _too_early(instance: dg.DagsterInstance, job: str, since_s: float) -> str | 
 )
 def end_dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Look after all jobs."""
-    alive = live_runs(context.instance, [job.name for job in JOBS])
+    alive = live_runs(context.instance, [*(job.name for job in JOBS), REPAIR])
     return dg.SkipReason(f"{len(alive)} runs live or wait.")
 
 

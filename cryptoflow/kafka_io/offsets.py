@@ -17,7 +17,7 @@ UNKNOWN_TOPIC = 3
 def partitions(settings: KafkaSettings, topic: str) -> list[int]:
     """The topic's partitions, in order; errors as `end_offsets`."""
     with admin_client(settings, f"the partitions of {topic}") as admin:
-        return _partitions(admin, topic)
+        return partitions_in(admin, topic)
 
 
 def end_offsets(settings: KafkaSettings, topic: str) -> dict[int, int]:
@@ -48,14 +48,14 @@ def offsets_for_times(settings: KafkaSettings, topic: str, times_ms: Mapping[int
         As `end_offsets`.
     """
     with admin_client(settings, f"the offsets of {topic}") as admin:
-        found = _offsets(admin, topic, dict(times_ms))
+        found = offsets_in(admin, topic, dict(times_ms))
         late = {partition: OffsetSpec.LATEST for partition, offset in found.items() if offset < 0}
-        return found | (_offsets(admin, topic, late) if late else {})
+        return found | (offsets_in(admin, topic, late) if late else {})
 
 
 def _edge_offsets(settings: KafkaSettings, topic: str, spec: Any) -> dict[int, int]:
     with admin_client(settings, f"the offsets of {topic}") as admin:
-        return _offsets(admin, topic, dict.fromkeys(_partitions(admin, topic), spec))
+        return offsets_in(admin, topic, dict.fromkeys(partitions_in(admin, topic), spec))
 
 
 def described(admin: Any, topic: str) -> Any:
@@ -66,10 +66,10 @@ def described(admin: Any, topic: str) -> Any:
     return found
 
 
-def _partitions(admin: Any, topic: str) -> list[int]:
+def partitions_in(admin: Any, topic: str) -> list[int]:
     return sorted(partition["partition_index"] for partition in described(admin, topic)["partitions"])
 
 
-def _offsets(admin: Any, topic: str, specs: Mapping[int, Any]) -> dict[int, int]:
+def offsets_in(admin: Any, topic: str, specs: Mapping[int, Any]) -> dict[int, int]:
     wanted = {TopicPartition(topic, partition): spec for partition, spec in specs.items()}
     return {place.partition: found.offset for place, found in admin.list_partition_offsets(wanted).items()}

@@ -9,29 +9,22 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from cassandra.cluster import Session
 
-from cryptoflow.errors import PrerequisiteError, UnreadableFrameError
+from cryptoflow.errors import UnreadableFrameError
+from cryptoflow.kafka_io.log import Offsets
 from cryptoflow.kafka_io.offsets import beginning_offsets, end_offsets, offsets_for_times
 from cryptoflow.kafka_io.records import first_times_ms, records_between, times_ms, topic_id
 from cryptoflow.model.trade import BUY, MAX_AHEAD_S, NS_PER_S, SELL, TRADE_TYPE, Trade, read_trade
 from cryptoflow.model.window import utc_time
 from cryptoflow.settings import KafkaSettings
-from cryptoflow.spark.checkpoint import START_FILE, Offsets, Progress, progress, source_name
-from cryptoflow.tables.reader import (
-    Pair,
-    batch_of,
-    batches_since,
-    candle_trades,
-    query_ids,
-    side_trades,
-    tables_id,
-)
+from cryptoflow.tables import progress
+from cryptoflow.tables.progress import Place
+from cryptoflow.tables.reader import Pair, batches_since, candle_trades, marks, query_ids, side_trades
 from cryptoflow.tables.schema import BatchRecord
 
 HOUR_S = 3600
@@ -67,7 +60,7 @@ class Comparison(msgspec.Struct, frozen=True):
     """Distinct trades."""
     table: Mapping[Key, int]
     late: int
-    """Trades that were dropped as late since the span began, of whatever window: so many may be missing at most."""
+    """Trades of the span that wait for a repair: so many may be missing at most."""
 
     def differences(self) -> dict[Key, int]:
         """Trades that the table lacks (or, negative, has too many of), by key; only what differs."""
@@ -152,39 +145,18 @@ class TradeCount:
         return dict(zip(sides.tolist(), counts.tolist(), strict=True))
 
 
-def source_of(kafka: KafkaSettings, session: Session) -> str:
-    """The name of the topic and the tables together: the first part of the ids of the queries between them."""
-    return source_name(kafka.topic, topic_id(kafka), tables_id(session))
-
-
-def committed(kafka: KafkaSettings, session: Session, home: Path) -> Committed:
-    """How far the queries have come whose checkpoints are in `home`; all of them, where a query was changed.
+def committed(kafka: KafkaSettings, session: Session, window_s: int) -> Committed:
+    """How far the aggregation has come, whichever run and machine did it.
 
     Raises:
-        PrerequisiteError: the tables know of a query, but its checkpoint is elsewhere.
-        KafkaError, CassandraError: as they are asked for the ids of topic and tables.
+        KafkaError, CassandraError: as they are asked.
     """
-    source = source_of(kafka, session)
-    queries = tuple(query for query in query_ids(session) if query.startswith(f"{source}/"))
-    done = dict(_progress(home / "checkpoints" / source))
-    if queries and not done:
-        raise PrerequisiteError(
-            f"The checkpoint of {kafka.topic} is not in {home / 'checkpoints'}: set CRYPTOFLOW_HOME to the folder "
-            "that the aggregation's runs have."
-        )
-    offsets: Offsets = {}
-    for each in done.values():
-        offsets = {p: max(offsets.get(p, 0), each.offsets.get(p, 0)) for p in {*offsets, *each.offsets}}
-    # The newest committed batch's own watermark: the next batch still takes trades that are not older.
-    batches = [batch_of(session, f"{source}/{name}", each.batch_id) for name, each in done.items()]
-    watermarks = [batch.watermark for batch in batches if batch and batch.watermark]
-    return Committed(queries, offsets, max(watermarks, default=None))
-
-
-def _progress(folder: Path) -> Iterator[tuple[str, Progress]]:
-    for file in folder.glob(f"*/{START_FILE}"):
-        if done := progress(file.parent):
-            yield file.parent.name, done
+    place = Place(window_s, kafka.topic, topic_id(kafka))
+    done = progress.read(session, place)
+    queries = tuple(query for query in query_ids(session) if query.startswith(f"{kafka.topic}/"))
+    if done is None:
+        return Committed(queries, {}, None)
+    return Committed(queries, done.offsets, done.finished)
 
 
 def finished_span(watermark: datetime, window_s: int) -> Span:
@@ -204,13 +176,13 @@ def _newest_span(done: Committed, window_s: int) -> Span | None:
     return finished_span(done.watermark, window_s) if done.watermark and done.watermark.timestamp() > 0 else None
 
 
-def finished_hour(kafka: KafkaSettings, session: Session, home: Path, window_s: int) -> FinishedHour | None:
+def finished_hour(kafka: KafkaSettings, session: Session, window_s: int) -> FinishedHour | None:
     """The newest finished hour; None: none is.
 
     Raises:
         As `committed`.
     """
-    done = committed(kafka, session, home)
+    done = committed(kafka, session, window_s)
     span = _newest_span(done, window_s)
     if span is None:
         return None
@@ -220,7 +192,9 @@ def finished_hour(kafka: KafkaSettings, session: Session, home: Path, window_s: 
     begin = offsets_for_times(kafka, kafka.topic, dict.fromkeys(done.offsets, since_ms))
     for trade in trades_in(span, records_between(kafka, kafka.topic, begin, done.offsets)):
         count.add(trade)
-    late = sum(batch.late for batch in _batches_since(session, done.queries, since))
+    source = topic_id(kafka)
+    waiting = (mark for mark in marks(session) if mark.topic_id == source and span.start <= mark.hour < span.end)
+    late = sum(mark.trades for mark in waiting)
     in_candles: Counter[Key] = Counter()
     for (pair, _), trades in candle_trades(session, window_s, *span).items():
         in_candles[pair] += trades
@@ -257,10 +231,10 @@ def _is_cut(kafka: KafkaSettings, since_ms: int, candles: Comparison) -> bool:
 
 
 def missing_windows(
-    kafka: KafkaSettings, session: Session, home: Path, window_s: int, pairs: Iterable[Pair]
+    kafka: KafkaSettings, session: Session, window_s: int, pairs: Iterable[Pair]
 ) -> tuple[Span, dict[Pair, list[datetime]]] | None:
     """The newest finished hour, and by pair the windows of it that have no candle; None: no hour is finished."""
-    span = _newest_span(committed(kafka, session, home), window_s)
+    span = _newest_span(committed(kafka, session, window_s), window_s)
     return span and (span, gaps(pairs, candle_trades(session, window_s, *span), span, window_s))
 
 
@@ -283,13 +257,13 @@ def subscribed_pairs(subscriptions: Iterable[str]) -> list[Pair]:
     )
 
 
-def backlog(kafka: KafkaSettings, session: Session, home: Path, now_s: float) -> Backlog:
+def backlog(kafka: KafkaSettings, session: Session, window_s: int, now_s: float) -> Backlog:
     """What of the topic is in no committed batch.
 
     Raises:
         As `committed`.
     """
-    done = committed(kafka, session, home).offsets
+    done = committed(kafka, session, window_s).offsets
     begins, ends = beginning_offsets(kafka, kafka.topic), end_offsets(kafka, kafka.topic)
     nexts = {partition: max(begin, done.get(partition, 0)) for partition, begin in begins.items()}
     waiting = times_ms(kafka, kafka.topic, nexts)
@@ -305,8 +279,7 @@ def dead_letters(kafka: KafkaSettings, session: Session, since: datetime) -> Dea
 
     What the feed finds goes into the topic of dead letters only; it is what that has got beyond the aggregation's.
     """
-    source = source_of(kafka, session)
-    queries = [query for query in query_ids(session) if query.startswith(f"{source}/")]
+    queries = [query for query in query_ids(session) if query.startswith(f"{kafka.topic}/")]
     batches = list(_batches_since(session, queries, since))
     found_in_topic = sum(batch.unreadable for batch in batches)
     ends = end_offsets(kafka, kafka.dead_letter_topic)

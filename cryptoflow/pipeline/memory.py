@@ -10,8 +10,9 @@ from cryptoflow.feeds.source import Feed
 from cryptoflow.model.candle import Candle, CandleKey
 from cryptoflow.pipeline.supervision import Control, FeedThread, Figures, feed_figures
 from cryptoflow.settings import SparkSettings
-from cryptoflow.spark import query
+from cryptoflow.spark.aggregation import stream_candles, trades
 from cryptoflow.spark.memory_source import FrameBuffer
+from cryptoflow.spark.metrics import observed
 from cryptoflow.spark.session import spark_session
 from cryptoflow.spark.stream import Batch, CandleStream
 
@@ -76,9 +77,8 @@ def aggregate_in_memory(
         FrameBuffer(on_dead_letter) as frames,
     ):
         client = feed.client(frames, on_event)
-        stream = CandleStream(
-            query.candles(query.trades(frames.stream(spark)), settings), settings, Path(folder), write
-        )
+        rows = stream_candles(observed(trades(frames.stream(spark), settings.ahead_s)), settings)
+        stream = CandleStream(rows, settings, Path(folder), write)
 
         def figures() -> Figures:
             counted = feed_figures(client.stats)

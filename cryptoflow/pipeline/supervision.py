@@ -1,14 +1,12 @@
 """What every part of a run is told, tells, and watches while it streams."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from concurrent import futures
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from cryptoflow.errors import AlreadyRunningError
 from cryptoflow.feeds.client import FeedClient, FeedStats
-from cryptoflow.runtime.locks import exclusive, owner_of
+from cryptoflow.runtime.holder import Holder
 from cryptoflow.runtime.stop import SHUTDOWN_S, Deadline, Stop
 
 POLL_S = 0.25
@@ -48,33 +46,51 @@ class Control:
     report_every_s: float = 1.0
     owner: str = ""
     is_ending: Callable[[str], bool] = lambda owner: False
+    _end: Deadline | None = None
 
-    @contextmanager
-    def alone(self, lock: Path, work: str) -> Iterator[None]:
-        """Hold `lock` for the block, so that nobody else does the same `work`; waits for a run that is ending.
+    def waits(self) -> Callable[[Holder], bool]:
+        """Whether to wait for the holder of a lease: his run is about to end, and this one has time."""
+        deadline = Deadline(SHUTDOWN_S)
+        return lambda holder: not (self.stop.is_set() or deadline.passed) and self.is_ending(holder.run)
+
+    def await_work(
+        self,
+        work: Callable[[], None],
+        check: Callable[[], None],
+        figures: Callable[[], Figures],
+        cancel: Callable[[], None],
+    ) -> None:
+        """Do `work` aside, telling the figures; it is canceled when the part has to end before it is done.
+
+        That the other part is over is no reason: what it left is to be worked off.
 
         Raises:
-            AlreadyRunningError: another run holds it and goes on.
+            Exception: what `work` or `check` raises.
         """
-        deadline = Deadline(SHUTDOWN_S)
-        with ExitStack() as stack:
-            while not self._taken(lock, stack):
-                holder = owner_of(lock)
-                if self.stop.is_set() or deadline.passed or not self.is_ending(holder):
-                    raise AlreadyRunningError(f"Another run {work} already, {holder}: terminate that one first.")
-                self.stop.wait(POLL_S)
-            yield
+        with futures.ThreadPoolExecutor(1, "work") as pool:
+            working = pool.submit(work)
+            try:
+                self._watch(check, figures, _Done(working, self.drain_overdue), Deadline(None), with_peer=False)
+            finally:
+                canceled = not working.done()
+                if canceled:
+                    cancel()
+        if not canceled:
+            working.result()
 
-    def _taken(self, lock: Path, stack: ExitStack) -> bool:
-        try:
-            stack.enter_context(exclusive(lock, wait=False, owner=self.owner))
-        except BlockingIOError:
-            return False
-        return True
+    def begin(self) -> Deadline:
+        """Count the timeout from now on, unless it is counted already; gives its end."""
+        self._end = self._end or Deadline(self.timeout_s)
+        return self._end
+
+    def is_over(self) -> bool:
+        """Whether it is time to end, and the other part has nothing more to bring."""
+        over = self.stop.is_set() or self.begin().passed
+        return over and (self.peer_over is None or self.peer_over())
 
     def supervise(self, check: Callable[[], None], figures: Callable[[], Figures]) -> None:
         """Block until it is time to end; `check` raises what has gone wrong meanwhile."""
-        self._watch(check, figures, self.stop, Deadline(self.timeout_s))
+        self._watch(check, figures, self.stop, self.begin())
 
     def await_peer(self, check: Callable[[], None], figures: Callable[[], Figures]) -> None:
         """Block until the other part is over too, but not for ever."""
@@ -91,6 +107,7 @@ class Control:
         figures: Callable[[], Figures],
         stop: threading.Event,
         deadline: Deadline,
+        with_peer: bool = True,
     ) -> None:
         next_report = Deadline(self.report_every_s)
         while not stop.wait(deadline.left_s(POLL_S)) and not deadline.passed:
@@ -98,8 +115,21 @@ class Control:
             if next_report.passed:
                 self.report(figures())
                 next_report = Deadline(self.report_every_s)
-                if self.peer_over and self.peer_over():
+                if with_peer and self.peer_over and self.peer_over():
                     return
+
+
+class _Done(threading.Event):
+    """Set when a work is done, or is to be given up."""
+
+    def __init__(self, working: "futures.Future[None]", overdue: Callable[[], bool]) -> None:
+        super().__init__()
+        self._overdue = overdue
+        working.add_done_callback(lambda done: self.set())
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """As an event's."""
+        return super().wait(timeout) or self._overdue()
 
 
 class FeedThread:

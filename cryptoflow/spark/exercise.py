@@ -1,14 +1,16 @@
 """A small run of the query in a process of its own: `archive` keeps the classes that the JVM loads for it."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptoflow.model.trade import read_trade
 from cryptoflow.runtime.stop import Deadline
 from cryptoflow.settings import SparkSettings
 from cryptoflow.simulator import SimulatorConfig, frames
-from cryptoflow.spark import query
+from cryptoflow.spark.aggregation import FRAMES, batch_candles, stream_candles, trades
 from cryptoflow.spark.archive import BUILD_TIMEOUT_S
 from cryptoflow.spark.memory_source import FrameBuffer
+from cryptoflow.spark.metrics import observed
 from cryptoflow.spark.session import spark_session
 from cryptoflow.spark.stream import CandleStream
 
@@ -17,7 +19,7 @@ def exercise(folder: Path) -> None:
     """Run the query over a few trades; the JVM writes the archive when it ends with the session."""
     settings = SparkSettings(trigger_s=0.1)
     with spark_session(settings, folder) as spark, FrameBuffer() as buffer:
-        rows = query.candles(query.trades(buffer.stream(spark)), settings)
+        rows = stream_candles(observed(trades(buffer.stream(spark), settings.ahead_s)), settings)
         stream = CandleStream(rows, settings, folder / "checkpoint", lambda batch: None)
         stream.start()
         for frame in frames(SimulatorConfig(max_trades=1000, start_time_s=1.6e9), ["0~Coinbase~BTC~USD"]):
@@ -25,6 +27,8 @@ def exercise(folder: Path) -> None:
         deadline = Deadline(BUILD_TIMEOUT_S)
         stream.drain({0: buffer.end}, lambda: deadline.passed)
         stream.stop()
+        past = spark.createDataFrame([(b"", datetime.fromtimestamp(0, UTC), 0, 0)], FRAMES)
+        batch_candles(trades(past, settings.ahead_s).where("readable"), settings.window_s).collect()
 
 
 if __name__ == "__main__":

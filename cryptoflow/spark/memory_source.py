@@ -106,7 +106,12 @@ class FrameBuffer:
         host, port = self._listener.address
         source = spark.readStream.format(FrameSource.name())
         rows = source.options(host=host, port=port, key=self._key.hex()).load()
-        return rows.selectExpr("value", "timestamp_seconds(received_s) as timestamp")
+        return rows.selectExpr(
+            "cast(value as binary) as value",
+            "timestamp_seconds(received_s) as timestamp",
+            "0 as partition",
+            "0L as offset",
+        )
 
     def _accept(self) -> None:
         while not self._closed:

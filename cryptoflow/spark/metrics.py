@@ -8,19 +8,51 @@ from collections.abc import Iterator
 
 import msgspec
 from py4j.java_gateway import JavaObject
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as sql
 from pyspark.sql.streaming.query import StreamingQuery
 
-from cryptoflow.spark.query import OBSERVATION
+from cryptoflow.spark.aggregation import Offsets, at_or_past
+
+OBSERVATION = "frames"
+"""Name of the counts that every batch carries."""
 
 
 class BatchCounts(msgspec.Struct, frozen=True):
-    """What became of the rows of one batch."""
+    """What became of the rows of one batch; those that an earlier stream or batch had counted are left out."""
 
-    rows: int
-    unreadable: int
-    late: int
-    duplicates: int
-    watermark_ms: int
+    rows: int = 0
+    unreadable: int = 0
+    late: int = 0
+    """Trades that wait for a repair: too late for the stream, or too far ahead."""
+    duplicates: int = 0
+    watermark_ms: int = 0
+
+
+def observed(trades: DataFrame, finished_ns: int = 0, counted: Offsets | None = None) -> DataFrame:
+    """The readable trades of windows that are not finished; the counts go into the batch's metrics.
+
+    Args:
+        trades: rows of `decode.TRADES`.
+        finished_ns: exchange times before it belong to finished windows.
+        counted: what comes before these offsets has been counted; of partitions left out, nothing has.
+    """
+    new = at_or_past(counted or {})
+    return (
+        trades.observe(
+            OBSERVATION,
+            sql.expr(f"count_if({new})").alias("rows"),
+            sql.expr(f"count_if(not readable and {new})").alias("unreadable"),
+            sql.expr(f"count_if({unfit(finished_ns)} and {new})").alias("late"),
+        )
+        .where("readable")
+        .where(f"time_ns >= {finished_ns}")
+    )
+
+
+def unfit(finished_ns: int) -> str:
+    """The Spark condition that a trade can't be streamed: its window is finished, or it is too far ahead."""
+    return f"readable and (ahead or time_ns < {finished_ns})"
 
 
 def _plan_nodes(plan: JavaObject) -> Iterator[JavaObject]:

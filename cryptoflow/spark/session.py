@@ -24,6 +24,7 @@ from cryptoflow.runtime.locks import exclusive, held
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark.archive import java_options, quoted
 
+NO_ROWS_NO_PLAN = "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"
 STATE_STORE = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
 """Keeps the state of ten minutes of trade identities off the JVM's heap."""
 
@@ -42,6 +43,8 @@ def session_config(settings: SparkSettings, home: Path, connector: bool = False)
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
+        # It replaces a plan that yields no rows, and what that plan has counted is gone with it.
+        "spark.sql.adaptive.optimizer.excludedRules": NO_ROWS_NO_PLAN,
         "spark.sql.streaming.stateStore.providerClass": STATE_STORE,
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
         "spark.sql.streaming.stateStore.rocksdb.boundedMemoryUsage": "true",

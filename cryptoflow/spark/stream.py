@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
+from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
@@ -13,9 +14,9 @@ from pyspark.sql.streaming.query import StreamingQuery
 from cryptoflow.errors import AggregationError, CryptoflowError
 from cryptoflow.model.candle import Candle
 from cryptoflow.settings import SparkSettings
-from cryptoflow.spark.checkpoint import Offsets, progress, source_offsets
+from cryptoflow.spark.aggregation import Offsets, first_places, to_candle
+from cryptoflow.spark.checkpoint import committed_offsets, source_offsets
 from cryptoflow.spark.metrics import BatchCounts, batch_counts
-from cryptoflow.spark.query import to_candle
 from cryptoflow.spark.session import first_line
 
 POLL_S = 0.2
@@ -28,6 +29,8 @@ class Batch(msgspec.Struct, frozen=True):
     batch_id: int
     candles: Sequence[Candle]
     counts: BatchCounts
+    firsts: Sequence[Offsets] = ()
+    """For each candle, before which place of the log none of its trades lies."""
 
 
 class _StoppedError(Exception):
@@ -47,15 +50,22 @@ class CandleStream:
     """A query of candles over one checkpoint, and who writes what it yields.
 
     Args:
-        rows: the streaming data frame of `query.candles`.
+        rows: the streaming data frame of `aggregation.stream_candles`.
         write: writes a batch durably before it returns; the batch is committed after that. An exception ends
             the query.
+        admit: called with a batch's number before anything of it is done; an exception ends the query, too.
     """
 
     def __init__(
-        self, rows: DataFrame, settings: SparkSettings, checkpoint: Path, write: Callable[[Batch], None]
+        self,
+        rows: DataFrame,
+        settings: SparkSettings,
+        checkpoint: Path,
+        write: Callable[[Batch], None],
+        admit: Callable[[int], None] = lambda batch_id: None,
     ) -> None:
-        self._rows, self._settings, self._checkpoint, self._write = rows, settings, checkpoint, write
+        self._rows, self._settings, self._checkpoint = rows, settings, checkpoint
+        self._write, self._admit = write, admit
         self._query: StreamingQuery | None = None
         self._started = threading.Event()
         self._writing = threading.Lock()
@@ -63,19 +73,30 @@ class CandleStream:
         self._failure: BaseException | None = None
 
     def start(self, trigger_s: float | None = None) -> None:
-        """Start the query, or go on from its checkpoint; `trigger_s` between batches, by default as configured."""
+        """Start the query, or go on from its checkpoint; `trigger_s` between batches, by default as configured.
+
+        Raises:
+            AggregationError: it can't be started, out of a damaged checkpoint for one.
+        """
         trigger_s = self._settings.trigger_s if trigger_s is None else trigger_s
         self._stopping, self._failure = False, None
         self._started.clear()
-        self._query = (
+        try:
+            self._query = self._begun(trigger_s)
+        except (PySparkException, Py4JError) as error:
+            raise AggregationError(f"The aggregation could not be started: {cause_of(error)}") from error
+        self._started.set()
+
+    def _begun(self, trigger_s: float) -> StreamingQuery:
+        return (
             self._rows.writeStream.outputMode("update")
             .queryName("candles")
             .foreachBatch(self._on_batch)
-            .option("checkpointLocation", self._checkpoint.as_uri())
+            # Not as a URI: Hadoop takes a blank that is escaped in one as it stands.
+            .option("checkpointLocation", f"file://{self._checkpoint}")
             .trigger(processingTime=f"{int(trigger_s * 1000)} milliseconds")
             .start()
         )
-        self._started.set()
 
     def _on_batch(self, rows: DataFrame, batch_id: int) -> None:
         try:
@@ -90,8 +111,10 @@ class CandleStream:
         # The first batch may begin before `start` has its query.
         self._started.wait()
         assert self._query is not None
-        candles = [to_candle(row, self._settings.window_s) for row in rows.collect()]
-        batch = Batch(batch_id, candles, batch_counts(self._query))
+        self._admit(batch_id)
+        found = rows.collect()
+        candles = [to_candle(row, self._settings.window_s) for row in found]
+        batch = Batch(batch_id, candles, batch_counts(self._query), list(map(first_places, found)))
         with self._writing:
             if self._stopping:
                 raise _StoppedError
@@ -116,8 +139,7 @@ class CandleStream:
 
     def done(self) -> Offsets:
         """The offsets up to which batches are committed."""
-        committed = progress(self._checkpoint)
-        return committed.offsets if committed else {}
+        return committed_offsets(self._checkpoint)
 
     def drain(self, wanted: Offsets, overdue: Callable[[], bool] = lambda: False) -> bool:
         """Process everything before `wanted`, at full speed; False if it was `overdue` first.
@@ -174,7 +196,7 @@ def cause_of(error: BaseException) -> str:
         return "the disk of CRYPTOFLOW_HOME, which holds its checkpoint, is full. Make room; nothing is lost by it."
     if "dataLoss" in str(error) or "data loss" in str(error) or "failOnDataLoss" in str(error):
         return (
-            "Kafka has deleted trades that were not aggregated yet. Raise the topic's retention; to go on "
-            "without them, remove the query's checkpoint folder."
+            "Kafka has deleted trades that were not aggregated yet: raise the topic's retention. "
+            "The next run goes on without them."
         )
     return first_line(error)

@@ -7,8 +7,9 @@ over asyncio can't do TLS, and asyncore is gone since Python 3.12.
 import logging
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from cassandra import (
     AuthenticationFailed,
@@ -44,6 +45,8 @@ from cryptoflow.errors import (
 )
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.schema import TABLES, Table, create_keyspace, create_table, differences, primary_key
+
+Result = TypeVar("Result")
 
 CONNECT_TIMEOUT_S = 8.0
 """For all contact points together: it leaves room to say so within 10 s."""
@@ -250,6 +253,22 @@ def _ensure_table(session: Session, table: Table, settings: CassandraSettings) -
             f"set CASSANDRA_KEYSPACE to another keyspace, or save its rows and drop it. "
             f"Its primary key should be {primary_key(table)}."
         )
+
+
+def patiently(call: Callable[[], Result], settings: CassandraSettings, deadline_s: float | None = None) -> Result:
+    """What `call` gives, which is tried again while Cassandra is away; it must do no harm to do it twice.
+
+    Raises:
+        CassandraUnreachableError: Cassandra was away for `retry_for_s`, or `deadline_s`.
+    """
+    until_s = time.monotonic() + (settings.retry_for_s if deadline_s is None else deadline_s)
+    while True:
+        try:
+            return call()
+        except TRANSIENT_ERRORS:
+            if time.monotonic() > until_s:
+                raise unreachable(settings) from None
+            time.sleep(RECONNECT_AT_MOST_S / 4)
 
 
 def _exists(session: Session, keyspace: str) -> bool:

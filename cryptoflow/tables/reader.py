@@ -1,7 +1,7 @@
 """Reads candles, and what the aggregation counted, from the tables."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, islice, takewhile
@@ -11,9 +11,9 @@ from cassandra import InvalidRequest
 from cassandra.cluster import Session
 
 from cryptoflow.errors import CassandraError
-from cryptoflow.model.candle import CandleRow
+from cryptoflow.model.candle import CandleRow, DirectionRow
 from cryptoflow.model.window import utc_midnight
-from cryptoflow.tables.schema import BATCHES, CANDLES, BatchRecord
+from cryptoflow.tables.schema import BATCHES, CANDLES, HOURS, MARKS, TRADE_WINDOWS, BatchRecord, HourRow, MarkRow
 
 DAYS_BACK = 7
 """How many dates `latest` tries one by one before it asks the table which dates there are."""
@@ -189,6 +189,103 @@ def totals(session: Session, query_id: str | None = None) -> Totals:
     return Totals._make([*counts, watermark and _utc(watermark), finished_at and _utc(finished_at)])
 
 
+def newest_candle(session: Session, window_s: int) -> datetime | None:
+    """The start of the newest window that has a candle; None: there is none; errors as `totals`."""
+    series = {series: dates for series, dates in known_series(session).items() if series.window_s == window_s}
+    newest = (candle for each, dates in series.items() for candle in _newest(session, each, dates, 1))
+    return max((candle.window_start for candle in newest), default=None)
+
+
+def waiting_trades(session: Session) -> int:
+    """Trades that wait for a repair, at most; errors as `totals`."""
+    return sum(row.trades or 0 for row in _select(session, "SELECT trades FROM marks"))
+
+
+def marks(session: Session) -> list[MarkRow]:
+    """The hours that wait for a repair, and why, the oldest first; errors as `totals`."""
+    return sorted(map(_mark, _select(session, f"SELECT {', '.join(MARKS.columns)} FROM marks")))
+
+
+def ready_hours(marks: Iterable[MarkRow], finished: datetime) -> list[datetime]:
+    """The marked hours that can be repaired when windows are finished by `finished`, the oldest first."""
+    return sorted({mark.hour for mark in marks if mark.until <= finished})
+
+
+def marks_of(session: Session, hour: datetime) -> dict[MarkRow, int]:
+    """The marks of an hour (aware UTC), each with the time in us that it was written at; errors as `totals`."""
+    cql = f"SELECT {', '.join(MARKS.columns)}, writetime(until) FROM marks WHERE hour = ?"
+    return {_mark(row[:-1]): row[-1] for row in _select(session, cql, [hour])}
+
+
+def _mark(row: Sequence[Any]) -> MarkRow:
+    mark = MarkRow(*row)
+    return mark._replace(hour=_utc(mark.hour), until=_utc(mark.until))
+
+
+def hours(session: Session, hour: datetime) -> list[HourRow]:
+    """What is known of an hour (aware UTC), by pair; errors as `totals`."""
+    cql = f"SELECT {', '.join(HOURS.columns)} FROM hours WHERE market = ? AND fromcoin = ? AND tocurrency = ?"
+    date = hour.replace(hour=0)
+    keys = _select(session, "SELECT DISTINCT market, fromcoin, tocurrency, date FROM hours")
+    pairs = [(key.market, key.fromcoin, key.tocurrency) for key in keys if _utc(key.date) == date]
+    found = (row for pair in pairs for row in _select(session, f"{cql} AND date = ? AND hour = ?", [*pair, date, hour]))
+    return [_hour(row) for row in found]
+
+
+def newest_hours(
+    session: Session, last_n: int, market: str | None = None, pair: tuple[str, str] | None = None
+) -> list[HourRow]:
+    """What is known of the newest hours of each pair, `last_n` of each at most; errors as `totals`."""
+    keys = _select(session, "SELECT DISTINCT market, fromcoin, tocurrency, date FROM hours")
+    dates: dict[Pair, list[datetime]] = defaultdict(list)
+    for key in keys:
+        if market in (None, key.market) and pair in (None, (key.fromcoin, key.tocurrency)):
+            dates[key.market, key.fromcoin, key.tocurrency].append(key.date)
+    return [row for each, found in sorted(dates.items()) for row in islice(_hours_of(session, each, found), last_n)]
+
+
+def _hours_of(session: Session, pair: Pair, dates: Iterable[datetime]) -> Iterator[HourRow]:
+    where = " AND ".join(f"{name} = ?" for name in HOURS.partition)
+    cql = f"SELECT {', '.join(HOURS.columns)} FROM hours WHERE {where}"
+    for date in sorted(dates, reverse=True):
+        yield from map(_hour, _select(session, cql, [*pair, date]))
+
+
+def _hour(row: Sequence[Any]) -> HourRow:
+    found = HourRow(*row)
+    return found._replace(
+        date=_utc(found.date), hour=_utc(found.hour), repaired_at=found.repaired_at and _utc(found.repaired_at)
+    )
+
+
+def candle_rows(session: Session, window_s: int, start: datetime, end: datetime) -> list[CandleRow]:
+    """The rows of `candles` of the windows that begin from `start` on and before `end`; as `candle_trades`."""
+    where = " AND ".join(f"{name} = ?" for name in CANDLES.partition)
+    cql = f"SELECT {', '.join(CANDLES.columns)} FROM candles WHERE {where} AND window_start >= ? AND window_start < ?"
+    rows = (
+        CandleRow(*row)
+        for series, dates in known_series(session).items()
+        if series.window_s == window_s
+        for date in _dates_of(window_s, start, end).intersection(dates)
+        for row in _select(session, cql, [*series, date, start, end])
+    )
+    return [row._replace(date=_utc(row.date), window_start=_utc(row.window_start)) for row in rows]
+
+
+def direction_rows(session: Session, window_s: int, start: datetime, end: datetime) -> list[DirectionRow]:
+    """The rows of `trademsgs1minutewindow` of those windows."""
+    columns = ", ".join(TRADE_WINDOWS.columns)
+    cql = f"SELECT {columns} FROM trademsgs1minutewindow WHERE date = ? AND window_end > ? AND window_end <= ?"
+    dates = _dates_of(window_s, start, end)
+    rows = (DirectionRow(*row) for date in dates for row in _select(session, cql, [date, start, end]))
+    length = timedelta(seconds=window_s)
+    return [
+        row._replace(date=_utc(row.date), window_start=_utc(row.window_start), window_end=_utc(row.window_end))
+        for row in rows
+        if row.window_end - row.window_start == length
+    ]
+
+
 def tables_id(session: Session) -> str:
     """The id of the tables in the session's keyspace; it changes when they are dropped and made anew.
 
@@ -199,12 +296,6 @@ def tables_id(session: Session) -> str:
     for row in _select(session, cql, [session.keyspace or "", CANDLES.name]):
         return str(row.id)
     raise CassandraError(_no_tables(session.keyspace))
-
-
-def batch_of(session: Session, query_id: str, batch_id: int) -> BatchRecord | None:
-    """The record of the query's batch; None where it is not there any more; errors as `totals`."""
-    rows = _select(session, f"{_BATCHES} WHERE query_id = ? AND batch_id = ?", [query_id, batch_id])
-    return next((_batch(row) for row in rows), None)
 
 
 def query_ids(session: Session) -> list[str]:

@@ -45,6 +45,104 @@ class BatchRecord(NamedTuple):
     finished_at: datetime | None = None
 
 
+Offsets = Annotated[dict[int, int] | None, "frozen<map<int, bigint>>"]
+"""An offset by partition of a topic."""
+
+STATIC = "static"
+"""Marks a column of which a partition has one value for all of its rows."""
+
+
+class ProgressRow(NamedTuple):
+    """A row of the table `progress`: how far the aggregation of a topic had come in one hour, at last.
+
+    The columns marked as static are how far it is now. Times are aware UTC. Written by lightweight transactions only.
+    """
+
+    window_seconds: Annotated[int, "int"]
+    topic_id: str
+    """The id that Kafka gave the topic."""
+    hour: datetime
+    """The hour of `finished`."""
+    finished: datetime
+    """Windows that end by then are finished."""
+    offsets: Offsets
+    """Of what comes before them, all that belongs to a finished window is in its candle, or marked."""
+    begins: Offsets
+    """Nothing before them belongs to a window that is not finished."""
+    fence: Annotated[int | None, "bigint", STATIC] = None
+    """Of the lease whose holder may write."""
+    topic: Annotated[str | None, "text", STATIC] = None
+    now_finished: Annotated[datetime | None, "timestamp", STATIC] = None
+    now_offsets: Annotated[dict[int, int] | None, "frozen<map<int, bigint>>", STATIC] = None
+    now_begins: Annotated[dict[int, int] | None, "frozen<map<int, bigint>>", STATIC] = None
+    newest: Annotated[datetime | None, "timestamp", STATIC] = None
+    """The end of the newest window that has a candle."""
+    origin: Annotated[datetime | None, "timestamp", STATIC] = None
+    """Windows that begin before it may have trades that the topic never held."""
+    tables: Annotated[str | None, "text", STATIC] = None
+    """The id of the tables that the rows were written to."""
+    query: Annotated[str | None, "text", STATIC] = None
+    """What the aggregation computed, as a fingerprint."""
+    checkpoint: Annotated[str | None, "text", STATIC] = None
+    """The name of the stream's checkpoint; it is of use only if its newest batch is this one."""
+    batch_id: Annotated[int | None, "bigint", STATIC] = None
+
+
+class MarkRow(NamedTuple):
+    """A row of the table `marks`: an hour of a pair that is to be repaired, and where the trades lie that it lacks."""
+
+    hour: datetime
+    market: str
+    fromcoin: str
+    tocurrency: str
+    topic_id: str
+    partition: Annotated[int, "int"]
+    first_offset: int
+    last_offset: int
+    topic: str
+    trades: int
+    """As many trades wait for the repair, at most."""
+    until: datetime
+    """The end of the newest window concerned: the repair waits until that is finished."""
+    reason: str
+
+
+class HourRow(NamedTuple):
+    """A row of the table `hours`: what is known of an hour of a pair. Times are aware UTC."""
+
+    market: str
+    fromcoin: str
+    tocurrency: str
+    date: datetime
+    hour: datetime
+    in_log: int
+    """Distinct trades in the log."""
+    in_candles: int
+    duplicates: int
+    late: int
+    """Trades that came too late for the stream, and are in the candles by a repair."""
+    gaps: int
+    verdict: str
+    reason: str
+    repaired_at: datetime | None
+    stretches: str
+    """Where in the log its trades lie, as JSON: [[topic id, partition, first offset, offset behind the last], ...]."""
+
+
+class LeaseRow(NamedTuple):
+    """A row of the table `leases`: who does a work that only one may do. Written by lightweight transactions only."""
+
+    name: str
+    holder: str | None
+    """A `runtime.holder.Holder` as JSON; it vanishes when it is not renewed."""
+    fence: int
+    """Counts the holders."""
+    beat: int
+    """Counts the renewals of the holder."""
+    reserved: int
+    """Timestamps of writes, in us since the epoch, up to this one may have been given out."""
+
+
 class Table(NamedTuple):
     """A table: its row class gives the columns; `clustering` is the order of each clustering column."""
 
@@ -59,6 +157,12 @@ class Table(NamedTuple):
     def columns(self) -> dict[str, str]:
         """CQL type by column name."""
         return {name: _cql_type(hint) for name, hint in get_type_hints(self.row, include_extras=True).items()}
+
+    @property
+    def static(self) -> set[str]:
+        """The columns of which a partition has one value for all of its rows."""
+        hints = get_type_hints(self.row, include_extras=True).items()
+        return {name for name, hint in hints if STATIC in get_args(hint)[2:]}
 
 
 TRADE_WINDOWS = Table(
@@ -90,7 +194,33 @@ BATCHES = Table(
     ttl_s=BATCHES_TTL_S,
 )
 
-TABLES = (TRADE_WINDOWS, CANDLES, BATCHES)
+PROGRESS = Table(
+    name="progress",
+    row=ProgressRow,
+    partition=("window_seconds", "topic_id"),
+    clustering={"hour": "DESC"},
+    ttl_s=0,
+)
+
+MARKS = Table(
+    name="marks",
+    row=MarkRow,
+    partition=("hour",),
+    clustering=dict.fromkeys(("market", "fromcoin", "tocurrency", "topic_id", "partition", "first_offset"), "ASC"),
+    ttl_s=0,
+)
+
+HOURS = Table(
+    name="hours",
+    row=HourRow,
+    partition=("market", "fromcoin", "tocurrency", "date"),
+    clustering={"hour": "DESC"},
+    ttl_s=0,
+)
+
+LEASES = Table(name="leases", row=LeaseRow, partition=("name",), clustering={}, ttl_s=0)
+
+TABLES = (TRADE_WINDOWS, CANDLES, BATCHES, HOURS, PROGRESS, MARKS, LEASES)
 
 
 def _cql_type(hint: object) -> str:
@@ -111,12 +241,24 @@ def create_keyspace(keyspace: str, replication: int, datacenter: str | None) -> 
 def create_table(table: Table, keyspace: str, ttl_s: int) -> str:
     """The CQL of `table`; `ttl_s` is for tables that have no time to live of their own, 0: for ever."""
     ttl_s = ttl_s if table.ttl_s is None else table.ttl_s
-    columns = "".join(f"    {name} {kind},\n" for name, kind in table.columns.items())
+    static = table.static
+    columns = "".join(
+        f"    {name} {kind}{' static' if name in static else ''},\n" for name, kind in table.columns.items()
+    )
     order = ", ".join(f"{name} {direction}" for name, direction in table.clustering.items())
+    ordered = f"CLUSTERING ORDER BY ({order}) AND " if order else ""
     return (
         f'CREATE TABLE IF NOT EXISTS "{keyspace}"."{table.name}" (\n'
         f"{columns}    PRIMARY KEY {primary_key(table)}\n"
-        f") WITH CLUSTERING ORDER BY ({order}) AND default_time_to_live = {ttl_s}"
+        f") WITH {ordered}default_time_to_live = {ttl_s}{_compaction(table, ttl_s)}"
+    )
+
+
+def _compaction(table: Table, ttl_s: int) -> str:
+    """Files by the time of writing, for tables whose rows are written once and then left alone."""
+    if table not in (TRADE_WINDOWS, CANDLES, BATCHES, HOURS):
+        return ""
+    return (
         " AND compaction = {'class': 'TimeWindowCompactionStrategy', 'compaction_window_unit': 'DAYS',"
         f" 'compaction_window_size': {compaction_days(ttl_s)}}}"
     )
@@ -124,7 +266,8 @@ def create_table(table: Table, keyspace: str, ttl_s: int) -> str:
 
 def primary_key(table: Table) -> str:
     """The primary key of `table`, as CQL writes it."""
-    return f"(({', '.join(table.partition)}), {', '.join(table.clustering)})"
+    partition = f"({', '.join(table.partition)})"
+    return f"({', '.join([partition, *table.clustering])})"
 
 
 def compaction_days(ttl_s: int) -> int:
@@ -133,9 +276,15 @@ def compaction_days(ttl_s: int) -> int:
 
 
 def insert(table: Table, keyspace: str) -> str:
-    """The CQL of an upsert of a whole row of `table`, to be prepared."""
+    """The CQL of an upsert of a whole row of `table` at a time in us, to be prepared."""
     marks = ", ".join("?" for _ in table.columns)
-    return f'INSERT INTO "{keyspace}"."{table.name}" ({", ".join(table.columns)}) VALUES ({marks})'
+    return f'INSERT INTO "{keyspace}"."{table.name}" ({", ".join(table.columns)}) VALUES ({marks}) USING TIMESTAMP ?'
+
+
+def delete(table: Table, keyspace: str) -> str:
+    """The CQL that removes a row of `table` at a time in us, to be prepared."""
+    key = " AND ".join(f"{name} = ?" for name in (*table.partition, *table.clustering))
+    return f'DELETE FROM "{keyspace}"."{table.name}" USING TIMESTAMP ? WHERE {key}'
 
 
 def differences(table: Table, found: dict[str, tuple[str, str, str]]) -> list[str]:
@@ -148,7 +297,8 @@ def differences(table: Table, found: dict[str, tuple[str, str, str]]) -> list[st
     wanted = _described(table)
     missing = [f"no column {name}" for name in wanted if name not in found]
     # a column that somebody added is harmless, unless the key has it
-    extra = [f"{name} in its key" for name in found if name not in wanted and found[name][1] != "regular"]
+    harmless = ("regular", "static")
+    extra = [f"{name} in its key" for name in found if name not in wanted and found[name][1] not in harmless]
     other = [
         f"{name} is {_phrase(found[name])} instead of {_phrase(wanted[name])}"
         for name in wanted
@@ -161,7 +311,8 @@ def _described(table: Table) -> dict[str, tuple[str, str, str]]:
     key = {name: (f"partition_key#{i}", "none") for i, name in enumerate(table.partition)}
     for i, (name, order) in enumerate(table.clustering.items()):
         key[name] = f"clustering#{i}", order.lower()
-    return {name: (kind, *key.get(name, ("regular", "none"))) for name, kind in table.columns.items()}
+    kinds = {name: ("static" if name in table.static else "regular", "none") for name in table.columns} | key
+    return {name: (kind, *kinds[name]) for name, kind in table.columns.items()}
 
 
 def _phrase(column: tuple[str, str, str]) -> str:

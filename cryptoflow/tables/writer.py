@@ -1,19 +1,18 @@
-"""Writes candles into the tables, and after them what the batch did."""
+"""Writes rows into the tables, all of a kind at one timestamp, and tries again while Cassandra is away."""
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from cassandra.cluster import Session
 from cassandra.concurrent import execute_concurrent
-from cassandra.query import BatchStatement, BatchType
+from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
 from cryptoflow.model.candle import Candle, candle_row, direction_rows
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.connection import TRANSIENT_ERRORS, keyspace_name, translated, unreachable
-from cryptoflow.tables.schema import BATCHES, CANDLES, TABLES, TRADE_WINDOWS, BatchRecord, Table, insert
+from cryptoflow.tables.schema import BATCHES, CANDLES, HOURS, MARKS, TRADE_WINDOWS, Table, delete, insert
 
 ROWS_PER_REQUEST = 100
 """Rows of one partition that travel together: Cassandra applies them as one write, several times faster."""
@@ -27,52 +26,55 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 Row = tuple[object, ...]
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
+class TableWriter:
+    """Upserts whole rows, so writing them again changes nothing, and removes rows.
 
-
-class CandleWriter:
-    """Upserts whole aggregates, so writing them again changes nothing.
-
-    Needs the schema (`ensure_schema`) in place. Not for several threads at once.
+    Needs the schema (`ensure_schema`) in place. Not for several threads at once. All of it raises:
+        CassandraUnreachableError: nothing could be written for `retry_for_s`.
+        CassandraError: a row was refused. What has been written stays.
     """
 
-    def __init__(self, session: Session, settings: CassandraSettings, now: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, session: Session, settings: CassandraSettings) -> None:
         self._session = session
         self._settings = settings
-        self._now = now
-        self._inserts = {table.name: session.prepare(insert(table, keyspace_name(settings))) for table in TABLES}
+        keyspace = keyspace_name(settings)
+        tables = (CANDLES, TRADE_WINDOWS, BATCHES, HOURS, MARKS)
+        self._inserts = {table.name: session.prepare(insert(table, keyspace)) for table in tables}
+        self._deletes = {table.name: session.prepare(delete(table, keyspace)) for table in tables}
 
-    def write(self, candles: Sequence[Candle], batch: BatchRecord) -> BatchRecord:
-        """Writes `candles` into both tables and then, last, the batch's record; returns it complete.
-
-        Raises:
-            CassandraUnreachableError: nothing could be written for `retry_for_s`.
-            CassandraError: a row was refused. What has been written stays; the batch's record is not written.
-        """
+    def put_candles(self, candles: Sequence[Candle], timestamp: int) -> int:
+        """Write candles into both tables; gives the number of rows."""
         rows = [candle_row(candle) for candle in candles]
         sides = [row for candle in candles for row in direction_rows(candle)]
-        self._upsert([*self._requests(CANDLES, rows), *self._requests(TRADE_WINDOWS, sides)])
-        done = batch._replace(rows_written=len(rows) + len(sides), finished_at=self._now())
-        self._upsert([*self._requests(BATCHES, [done])])
-        return done
+        self._send([*self._puts(CANDLES, rows, timestamp), *self._puts(TRADE_WINDOWS, sides, timestamp)])
+        return len(rows) + len(sides)
 
-    def _requests(self, table: Table, rows: Iterable[Row]) -> Iterator[BatchStatement]:
+    def put(self, table: Table, rows: Sequence[Row], timestamp: int) -> None:
+        """Write rows at a time in us: a row that has a later one stays as it is."""
+        self._send(list(self._puts(table, rows, timestamp)))
+
+    def remove(self, table: Table, rows: Sequence[Row], timestamp: int) -> None:
+        """Remove rows, as they were read, unless they were written after a time in us."""
+        key = [*table.partition, *table.clustering]
+        keys = [(timestamp, *(getattr(row, name) for name in key)) for row in rows]
+        self._send([self._request(self._deletes[table.name], each) for each in _parts(keys, ROWS_PER_REQUEST)])
+
+    def _puts(self, table: Table, rows: Iterable[Row], timestamp: int) -> Iterator[BatchStatement]:
         partitions: dict[Row, list[Row]] = defaultdict(list)
         for row in rows:
-            partitions[tuple(getattr(row, name) for name in table.partition)].append(row)
+            partitions[tuple(getattr(row, name) for name in table.partition)].append((*row, timestamp))
         for members in partitions.values():
-            for start in range(0, len(members), ROWS_PER_REQUEST):
-                yield self._request(table, members[start : start + ROWS_PER_REQUEST])
+            for part in _parts(members, ROWS_PER_REQUEST):
+                yield self._request(self._inserts[table.name], part)
 
-    def _request(self, table: Table, rows: Iterable[Row]) -> BatchStatement:
+    def _request(self, statement: PreparedStatement, rows: Iterable[Row]) -> BatchStatement:
         request = BatchStatement(BatchType.UNLOGGED)
         request.is_idempotent = True
         for row in rows:
-            request.add(self._inserts[table.name], row)
+            request.add(statement, row)
         return request
 
-    def _upsert(self, requests: Sequence[BatchStatement]) -> None:
+    def _send(self, requests: Sequence[BatchStatement]) -> None:
         pause_s, deadline = FIRST_PAUSE_S, self._deadline()
         while left := self._left_over(requests):
             if len(left) < len(requests):
@@ -98,3 +100,8 @@ class CandleWriter:
             if not success and not isinstance(error, TRANSIENT_ERRORS):
                 raise translated(error, self._settings)
         return [request for request, (success, _) in zip(requests, outcomes, strict=True) if not success]
+
+
+def _parts(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

@@ -192,8 +192,9 @@ def test_the_figures_of_the_feed_are_plotted(run_id: str, ui: Ui) -> None:
 def test_the_lineage_goes_from_the_feed_through_the_topic_to_the_tables(ui: Ui) -> None:
     ui.open_asset("trades_topic")
     ui.page.get_by_role("tab", name="Lineage").click()
-    for neighbour in ("feed", "trades_topic", "candles", "trademsgs1minutewindow"):
+    for neighbour in ("feed", "trades_topic", "candles", "candle_hours"):
         expect(ui.page.get_by_text(neighbour, exact=True).last).to_be_visible()
+    expect(ui.page.get_by_text(re.compile(r"^trademsg.*window$")).last).to_be_visible()  # shortened, where it is narrow
     ui.picture("lineage")
     ui.page.get_by_role("button", name="Upstream").click()
     expect(ui.page.get_by_text("candles", exact=True)).to_have_count(0)

@@ -23,8 +23,7 @@ from cryptoflow.model.candle import Candle, CandleRow, Side, candle_row
 from cryptoflow.render import amount, candle_table
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.connection import connect, ensure_schema
-from cryptoflow.tables.schema import BatchRecord
-from cryptoflow.tables.writer import CandleWriter
+from cryptoflow.tables.writer import TableWriter
 from cryptoflow_tests.running import RUN_ITSELF
 
 THIS_MINUTE = datetime.now(UTC).replace(second=0, microsecond=0)
@@ -65,7 +64,7 @@ def write(settings: CassandraSettings) -> Write:
     def write(given: list[Candle]) -> None:
         with connect(settings) as session:
             ensure_schema(session, settings)
-            CandleWriter(session, settings).write(given, BatchRecord("q", 1))
+            TableWriter(session, settings).put_candles(given, 1)
 
     return write
 

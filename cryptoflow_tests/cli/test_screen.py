@@ -72,6 +72,21 @@ def test_gaps_and_refusals_show_only_where_there_are_some() -> None:
     assert (totals(troubled)["gaps"], totals(troubled)["refused subscriptions"]) == (2, 1)
 
 
+def test_what_waits_for_a_repair_shows_while_something_does() -> None:
+    assert totals({"aggregate_trades": PartStatus(FOUND | {"waiting": 4.0})})["waiting for repair"] == 4
+    assert "waiting for repair" not in totals({"aggregate_trades": PartStatus(FOUND | {"waiting": 0.0})})
+
+
+def test_a_backlog_shows_with_its_rate_and_what_is_left_while_there_is_one() -> None:
+    backlog = {"backlog": 3000.0, "backlog_done": 1000.0, "backlog_per_s": 500.0, "backlog_left_s": 6.0}
+    shown = totals({"aggregate_trades": PartStatus(FOUND | backlog)})
+    assert [shown[name] for name in ("backlog", "done", "backlog/s", "seconds left")] == [3000, 1000, 500, 6]
+    assert totals({"aggregate_trades": PartStatus(FOUND | backlog | {"backlog": 0.0})}) == totals(
+        {"aggregate_trades": PartStatus(FOUND)}
+    )
+    assert totals({"aggregate_trades": PartStatus(FOUND | {"backlog": 3000.0})})["backlog"] == 3000
+
+
 def test_the_figures_are_one_line() -> None:
     assert figures_line(KAFKA_MODE, 1234.4) == (
         "trades/s 1,234   trades 990   aggregated 887   lag 100   late 5   duplicates 27   dead letters 4"

@@ -140,5 +140,6 @@ def test_only_finite_numbers_are_told(op: str, figures: dict[str, float]) -> Non
             assert math.isfinite(value.value)
 
 
-def test_the_records_of_batches_are_no_asset() -> None:
-    assert {table.name for table in TABLES} - set(specs()) == {"batches"}
+def test_the_records_of_what_was_done_are_no_assets() -> None:
+    records = {"batches", "progress", "marks", "hours", "leases"}
+    assert {table.name for table in TABLES} - set(specs()) == records

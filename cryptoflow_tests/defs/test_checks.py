@@ -1,12 +1,10 @@
 """Each check passes on right data and fails on wrong data, in a real Kafka and a real Cassandra."""
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -29,19 +27,19 @@ from cryptoflow.defs.resources import CassandraResource, FeedResource, KafkaReso
 from cryptoflow.kafka_io.connection import admin_client, client_config
 from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.kafka_io.producer import TradeProducer
+from cryptoflow.kafka_io.records import topic_id
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.local.processes import free_port
 from cryptoflow.model.candle import candles_of
 from cryptoflow.model.trade import Trade, write_trade
-from cryptoflow.model.window import utc_midnight
-from cryptoflow.pipeline.audit import source_of
-from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings
-from cryptoflow.spark.checkpoint import Offsets, Start, write_start
-from cryptoflow.spark.kafka_source import locate
+from cryptoflow.model.window import EPOCH, utc_midnight
+from cryptoflow.settings import CassandraSettings, KafkaSettings
+from cryptoflow.tables import progress
 from cryptoflow.tables.connection import connect, ensure_schema
-from cryptoflow.tables.reader import tables_id
-from cryptoflow.tables.schema import TRADE_WINDOWS, BatchRecord
-from cryptoflow.tables.writer import CandleWriter
+from cryptoflow.tables.progress import Offsets, Place, Progress
+from cryptoflow.tables.reader import marks
+from cryptoflow.tables.schema import BATCHES, MARKS, TRADE_WINDOWS, BatchRecord, MarkRow
+from cryptoflow.tables.writer import TableWriter
 
 HOUR_S = 3600
 START_S = int(time.time()) // HOUR_S * HOUR_S - HOUR_S
@@ -64,13 +62,12 @@ HOUR = [a_trade(number, pair, START_S + 20 * number) for number in range(HOUR_S 
 
 @dataclass
 class Data:
-    """A topic, the tables and a checkpoint, as an aggregation would leave them."""
+    """A topic, the tables and the progress, as an aggregation would leave them."""
 
     kafka: KafkaSettings
     cassandra: CassandraSettings
     session: Session
-    home: Path
-    _batches: dict[str, int] = field(default_factory=dict)
+    _batches: int = 0
 
     @property
     def resources(self) -> dict[str, Any]:
@@ -104,18 +101,26 @@ class Data:
     def aggregate(
         self,
         trades: Iterable[Trade],
-        query: str = "q",
-        watermark: datetime | None = END,
+        finished: datetime | None = END,
         offsets: Offsets | None = None,
         **counts: Any,
     ) -> None:
         """Write the candles of the trades and commit a batch up to the offsets, by default the topic's end."""
-        source, batch_id = source_of(self.kafka, self.session), self._batches.get(query, -1) + 1
-        self._batches[query] = batch_id
-        record = BatchRecord(f"{source}/{query}", batch_id, watermark=watermark, **counts)
-        CandleWriter(self.session, self.cassandra).write(list(candles_of(trades, 60).values()), record)
+        writer, now_us = TableWriter(self.session, self.cassandra), time.time_ns() // 1000
+        record = BatchRecord(f"{self.kafka.topic}/q", self._batches, finished_at=datetime.now(UTC), **counts)
+        self._batches += 1
+        writer.put_candles(list(candles_of(trades, 60).values()), now_us)
+        writer.put(BATCHES, [record], now_us)
         done = end_offsets(self.kafka, self.kafka.topic) if offsets is None else offsets
-        commit(self.home / "checkpoints" / source / query, batch_id, done)
+        place = Place(60, self.kafka.topic, topic_id(self.kafka))
+        progress.claim(self.session, place, 1)
+        progress.write(self.session, place, 1, Progress(finished or EPOCH, done, done))
+
+    def mark(self, trades: int) -> None:
+        """So many trades of the hour wait for a repair."""
+        until = START + timedelta(minutes=1)
+        row = MarkRow(START, *BTC, topic_id(self.kafka), 0, 0, trades, self.kafka.topic, trades, until, "late")
+        TableWriter(self.session, self.cassandra).put(MARKS, [row], time.time_ns() // 1000)
 
     def delete_candle(self, pair: tuple[str, str, str], start: datetime) -> None:
         """One row of `candles`."""
@@ -124,19 +129,6 @@ class Data:
             " AND window_seconds = 60 AND date = %s AND window_start = %s",
             (*pair, utc_midnight(start + timedelta(minutes=1)), start),
         )
-
-
-def commit(checkpoint: Path, batch_id: int, offsets: Offsets) -> None:
-    """What Spark leaves of a committed batch."""
-    write_start(checkpoint, Start(60, dict.fromkeys(offsets, 0)))
-    read: dict[str, Any] = {"t": {str(partition): offset for partition, offset in offsets.items()}}
-    spark_files(checkpoint / "offsets" / str(batch_id), {"batchWatermarkMs": 0}, read)
-    spark_files(checkpoint / "commits" / str(batch_id), {"nextBatchWatermarkMs": 0})
-
-
-def spark_files(path: Path, *lines: dict[str, Any]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("\n".join(["v1", *map(json.dumps, lines)]))
 
 
 @pytest.fixture(scope="module")
@@ -158,14 +150,12 @@ def data(
     topic: str,
     cassandra: CassandraSettings,
     session: Session,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Data:
-    """An empty topic."""
-    monkeypatch.setenv("CRYPTOFLOW_HOME", str(tmp_path))
+    """An empty topic, and no mark."""
+    session.execute("TRUNCATE marks")
     kafka = KafkaSettings(bootstrap_servers=kafka_bootstrap, topic=topic, partitions=2)
     make_topics(kafka)
-    return Data(kafka, cassandra, session, tmp_path)
+    return Data(kafka, cassandra, session)
 
 
 @pytest.fixture
@@ -193,7 +183,8 @@ def minutes(data: Data) -> Any:
 
 def check(function: Callable[..., Any], data: Data) -> Any:
     """The result of a check that asks Kafka and Cassandra alone."""
-    return function(kafka=data.resources["kafka"], cassandra=data.resources["cassandra"])
+    others = {"spark": data.resources["spark"]} if function is lag else {}
+    return function(kafka=data.resources["kafka"], cassandra=data.resources["cassandra"], **others)
 
 
 def values(result: dg.AssetCheckResult) -> dict[str, Any]:
@@ -211,6 +202,7 @@ def test_an_hour_passes_whatever_else_is_in_the_topic(data: Data) -> None:
     late = a_trade(10_003, time_s=START_S + 5)
     data.send([*HOUR, *others, *HOUR[:50], late], garbage=3)
     data.aggregate([*HOUR, *others], input_rows=len(HOUR) + 56, duplicates=50, unreadable=3, late=1)
+    data.mark(1)
     results = closed_hour(data)
     assert passed(results) == {"candles": True, "trademsgs1minutewindow": True}
     candles, sides = (values(result) for result in results.values())
@@ -229,10 +221,11 @@ def test_a_deleted_candle_is_found(filled: Data) -> None:
     assert [row["of"] for row in rows(results["candles"]) if row["missing"]] == ["Coinbase BTC USD"]
 
 
-def test_a_trade_that_counts_twice_is_found_even_where_as_many_were_late(data: Data) -> None:
+def test_a_trade_that_counts_twice_is_found_even_where_as_many_wait_for_a_repair(data: Data) -> None:
     twice = msgspec.structs.replace(HOUR[0], id="again")
     data.send(HOUR)
     data.aggregate([*HOUR, twice], input_rows=len(HOUR), late=5)
+    data.mark(5)
     results = closed_hour(data)
     assert passed(results) == {"candles": False, "trademsgs1minutewindow": False}
     assert {values(result)["unexplained"] for result in results.values()} == {1}
@@ -254,24 +247,18 @@ def test_a_changed_count_of_a_side_is_found(filled: Data) -> None:
     assert passed(closed_hour(filled)) == {"candles": True, table: False}
 
 
-def test_a_lost_trade_is_found_unless_it_was_counted_as_late(data: Data) -> None:
+def test_a_lost_trade_is_found_and_its_hour_is_marked_unless_it_waits_for_a_repair(data: Data) -> None:
     data.send([*HOUR, a_trade(10_001)])
     data.aggregate(HOUR, input_rows=len(HOUR) + 1)
     assert not any(passed(closed_hour(data)).values())
-    data.aggregate([], late=1)
+    assert {(mark.hour, mark.market, mark.trades) for mark in marks(data.session)} == {(START, BTC[0], 0)}
+    data.mark(1)
     assert all(passed(closed_hour(data)).values())
 
 
 def test_trades_that_are_not_committed_do_not_count_yet(filled: Data) -> None:
     filled.send([msgspec.structs.replace(HOUR[0], id="comes in the next batch")])
     assert all(passed(closed_hour(filled)).values())
-
-
-def test_the_hour_is_judged_by_what_all_queries_of_the_topic_did(data: Data) -> None:
-    data.send(HOUR)
-    data.aggregate(HOUR, query="first", input_rows=len(HOUR))
-    data.aggregate([], query="changed", watermark=START - timedelta(hours=5), offsets={0: 0, 1: 1})
-    assert values(closed_hour(data)["candles"])["trades_in_topic"] == len(HOUR)
 
 
 def test_an_hour_that_kafka_has_cut_into_is_a_warning(data: Data) -> None:
@@ -285,11 +272,10 @@ def test_an_hour_that_kafka_has_cut_into_is_a_warning(data: Data) -> None:
     assert {result.severity for result in closed_hour(data).values()} == {dg.AssetCheckSeverity.WARN}
 
 
-@pytest.mark.parametrize("watermark", [None, datetime(1970, 1, 1, tzinfo=UTC)])
-def test_before_an_hour_is_finished_there_is_nothing_to_find(data: Data, watermark: datetime | None) -> None:
+def test_before_an_hour_is_finished_there_is_nothing_to_find(data: Data) -> None:
     assert all(passed(closed_hour(data)).values())
     data.send(HOUR)
-    data.aggregate(HOUR, watermark=watermark)
+    data.aggregate(HOUR, finished=None)
     assert all(passed(closed_hour(data)).values())
     assert minutes(data).passed
 
@@ -379,18 +365,6 @@ def test_trades_that_were_deleted_before_they_were_aggregated_are_found(filled: 
     result = check(lag, filled)
     assert not result.passed
     assert values(result)["deleted"] == 7
-
-
-def test_a_checkpoint_that_is_elsewhere_is_told(filled: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CRYPTOFLOW_HOME", str(filled.home / "other"))
-    with pytest.raises(dg.Failure, match="set CRYPTOFLOW_HOME to the folder"):
-        check(lag, filled)
-
-
-def test_the_checkpoint_is_sought_where_the_aggregation_keeps_it(data: Data) -> None:
-    place = locate(data.home, data.kafka, SparkSettings(), tables_id(data.session))
-    assert place.checkpoint.parent == data.home / "checkpoints" / source_of(data.kafka, data.session)
-    assert place.query_id.startswith(f"{source_of(data.kafka, data.session)}/")
 
 
 def run_all(resources: dict[str, Any]) -> dg.ExecuteInProcessResult:

@@ -4,6 +4,8 @@ The two kept runs, `ingest` and `aggregate`, work for a simulator's feed. Each d
 with no step by hand, until one run of each job streams again.
 """
 
+import os
+import shutil
 import threading
 import time
 from collections import defaultdict
@@ -139,6 +141,13 @@ class Scenario:
     def __init__(self, dev: DagsterDev, session: Session, census: Census) -> None:
         self.dev, self._session, self._census = dev, session, census
         self._kafka = kafka(dev.place)
+        self._checkpoints = Path(dev.place.env["CRYPTOFLOW_HOME"]) / "checkpoints"
+        self._old = dev.place.folder / "old-checkpoints"
+
+    def remember_checkpoints(self) -> None:
+        """Keep a copy of what the stream's checkpoints are now, while they are written."""
+        with suppress(shutil.Error):  # files come and go
+            shutil.copytree(self._checkpoints, self._old)
 
     # What lives
 
@@ -192,6 +201,8 @@ class Scenario:
         victims, dead = DEATHS[kind](self.dev, runs)
         killed_s = time.time()
         kill(victims)
+        if kind in DAMAGES:
+            DAMAGES[kind](self._checkpoints, self._old)
         self.await_live(dead, killed_s)
         live_s = time.time() - killed_s
         ended = [self.dev.run(run_id).ended_s for run_id in dead]
@@ -275,7 +286,30 @@ def _everything(dev: DagsterDev, runs: Mapping[str, str]) -> Victims:
     return belongings(dev.home), list(runs.values())
 
 
+def _deleted(checkpoints: Path, _old: Path) -> None:
+    shutil.rmtree(checkpoints)
+
+
+def _truncated(checkpoints: Path, _old: Path) -> None:
+    for file in checkpoints.rglob("*"):
+        if file.is_file():
+            os.truncate(file, file.stat().st_size // 2)
+
+
+def _of_another_day(checkpoints: Path, old: Path) -> None:
+    shutil.rmtree(checkpoints)
+    shutil.copytree(old, checkpoints)
+
+
+DAMAGES: dict[str, Callable[[Path, Path], None]] = {
+    "a deleted checkpoint": _deleted,
+    "a truncated checkpoint": _truncated,
+    "an old checkpoint": _of_another_day,
+}
+"""What befalls the checkpoints when the aggregation's worker was killed."""
+
 DEATHS: dict[str, Callable[[DagsterDev, Mapping[str, str]], Victims]] = {
+    **dict.fromkeys(DAMAGES, _worker_of("aggregate")),
     "aggregate's worker": _worker_of("aggregate"),
     "ingest's worker": _worker_of("ingest"),
     "Spark's JVM": _jvm,
@@ -308,4 +342,5 @@ def scenario(
                 dev.start_sensor(sensor)
             made = Scenario(dev, session, census)
             made.await_live()
+            made.remember_checkpoints()
             yield made

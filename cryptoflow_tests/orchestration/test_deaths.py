@@ -11,7 +11,7 @@ from cryptoflow.settings import CassandraSettings, KafkaSettings
 from cryptoflow_tests.orchestration.deaths import JOBS, Death, Outcome, scenario
 
 RATE = 500
-KINDS = ("Spark's JVM", "everything")
+KINDS = ("Spark's JVM", "a truncated checkpoint", "everything")
 """The last kills dagster dev, its daemon, and the workers of both runs at once."""
 
 Survived = tuple[dict[str, Death], Outcome]

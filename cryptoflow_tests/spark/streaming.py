@@ -12,8 +12,9 @@ from cryptoflow.model.candle import Candle, CandleKey
 from cryptoflow.model.trade import Trade, write_trade
 from cryptoflow.runtime.stop import Deadline
 from cryptoflow.settings import SparkSettings
-from cryptoflow.spark import query
+from cryptoflow.spark import aggregation
 from cryptoflow.spark.memory_source import FrameBuffer
+from cryptoflow.spark.metrics import observed
 from cryptoflow.spark.stream import Batch, CandleStream
 
 NOON_S = 1_610_107_200  # 2021-01-08 12:00:00 UTC
@@ -49,7 +50,8 @@ class Streaming:
 
     def another_stream(self) -> CandleStream:
         """A new query over the same buffer and checkpoint."""
-        rows = query.candles(query.trades(self.buffer.stream(self._spark)).repartition(3), self._settings)
+        trades = aggregation.trades(self.buffer.stream(self._spark).repartition(3), self._settings.ahead_s)
+        rows = aggregation.stream_candles(observed(trades), self._settings)
         self.stream = CandleStream(rows, self._settings, self.checkpoint, self._write)
         return self.stream
 

@@ -1,6 +1,7 @@
 """The laws of the streaming loop, on real queries: order, failures, stop, drain, counts and state."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as sql
 
-from cryptoflow.errors import AggregationError, CassandraError
+from cryptoflow.errors import AggregationError, BacklogError, CassandraError
 from cryptoflow.model.candle import candles_of
 from cryptoflow.settings import SparkSettings
-from cryptoflow.spark import query
-from cryptoflow.spark.checkpoint import progress
+from cryptoflow.spark import aggregation
+from cryptoflow.spark.checkpoint import committed_offsets
+from cryptoflow.spark.metrics import observed
 from cryptoflow.spark.stream import Batch, CandleStream, cause_of, covers
 from cryptoflow_tests.spark.streaming import NOON_S, PATIENCE_S, SETTINGS, Streaming, a_trade, after
 
@@ -67,7 +69,7 @@ def test_a_writers_error_ends_the_query_as_it_was_raised_and_its_batch_comes_aga
     with pytest.raises(CassandraError, match="the table is gone"):
         run.stream.check()
     assert run.batches == []
-    assert progress(run.checkpoint) is None
+    assert committed_offsets(run.checkpoint) == {}
 
     run.before_write = lambda batch: None
     run.another_stream().start()
@@ -98,9 +100,8 @@ def test_stop_lets_a_batch_be_written_and_commits_none_that_was_not(streaming: M
     stopping.join(PATIENCE_S)
     assert not stopping.is_alive()
     run.stream.check()
-    done = progress(run.checkpoint)
     assert [batch.batch_id for batch in run.batches] == [0]
-    assert done is None or done.batch_id == 0
+    assert committed_offsets(run.checkpoint) in ({}, {0: 1})
 
     run.stream.start()
     run.stream.drain({0: 2}, after(PATIENCE_S))
@@ -143,6 +144,51 @@ def test_late_trades_and_duplicates_are_left_out_and_counted_exactly(streaming: 
     assert run.total("rows") == len(counted) + 15
 
 
+def test_a_trade_far_ahead_is_in_no_candle_and_makes_nobody_late(streaming: Make) -> None:
+    # The memory feed is received now, which its trades' times are to go by.
+    #  now - 100      now         now + ahead_s      now + 55 minutes
+    #     on time   on time    as far as it moves           x
+    run = streaming()
+    run.stream.start()
+    now_s = int(time.time())
+    on_time = [a_trade(number, time_s=now_s - 100) for number in range(3)]
+    run.send([*on_time, a_trade(10, time_s=now_s + 55 * 60)])
+    run.await_written()
+    latest_s = now_s + int(SETTINGS.ahead_s)
+    run.await_watermark(latest_s - int(SETTINGS.watermark_s))
+    after_it = [a_trade(20, time_s=now_s - 100), a_trade(21, time_s=now_s + 1)]
+    run.send(after_it)
+    run.await_written()
+    assert (run.total("late"), run.total("rows")) == (1, 6)
+    assert run.candles == candles_of([*on_time, *after_it], SETTINGS.window_s)
+    watermark_s = max(batch.counts.watermark_ms for batch in run.batches) / 1000
+    assert watermark_s <= latest_s - SETTINGS.watermark_s + PATIENCE_S
+
+
+def test_a_batch_that_is_not_admitted_is_neither_written_nor_committed_and_ends_the_query(
+    tmp_path: Path, streaming: Make
+) -> None:
+    run = streaming()
+    asked: list[int] = []
+
+    def admit(batch_id: int) -> None:
+        asked.append(batch_id)
+        if batch_id:
+            raise BacklogError("too much for a stream")
+
+    stream = CandleStream(run.stream._rows, SETTINGS, tmp_path / "admitting", run._write, admit)
+    run.stream = stream
+    stream.start()
+    run.send([a_trade(1)])
+    run.await_written()
+    run.send([a_trade(2)])
+    with pytest.raises(BacklogError, match="too much for a stream"):
+        stream.drain({0: 2}, after(PATIENCE_S))
+    assert set(asked) == {0, 1}
+    assert {batch.batch_id for batch in run.batches} == {0}
+    assert stream.done() == {0: 1}
+
+
 def state_rows(run: Streaming, operator: str) -> list[int]:
     """How many rows a state operator had after each batch."""
     assert run.stream._query is not None
@@ -179,7 +225,8 @@ def test_a_batch_that_fails_in_spark_ends_the_query_with_its_reason(
     spark: SparkSession, tmp_path: Path, streaming: Make
 ) -> None:
     run = streaming()
-    rows = query.candles(query.trades(run.buffer.stream(spark)), SETTINGS)
+    trades = aggregation.trades(run.buffer.stream(spark), SETTINGS.ahead_s)
+    rows = aggregation.stream_candles(observed(trades), SETTINGS)
     broken = rows.withColumn("open", sql.expr("if(trades > 0, raise_error('the state is broken'), open)"))
     stream = CandleStream(broken, SETTINGS, tmp_path / "checkpoint", lambda batch: None)
     stream.start()

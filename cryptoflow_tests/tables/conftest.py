@@ -1,5 +1,6 @@
 """A real Cassandra with a keyspace of the test's own."""
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -26,3 +27,16 @@ def session(bare_session: Session, settings: CassandraSettings) -> Session:
     """With the tables in place."""
     ensure_schema(bare_session, settings)
     return bare_session
+
+
+@pytest.fixture(scope="package")
+def shared_settings(cassandra_port: int) -> CassandraSettings:
+    """Tables that several tests share, for those whose rows don't meet: making them takes seconds."""
+    return CassandraSettings(port=cassandra_port, keyspace=f"test_{uuid.uuid4().hex}", retry_for_s=5)
+
+
+@pytest.fixture(scope="package")
+def shared_session(shared_settings: CassandraSettings) -> Iterator[Session]:
+    with connect(shared_settings) as session:
+        ensure_schema(session, shared_settings)
+        yield session

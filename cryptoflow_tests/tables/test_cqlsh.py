@@ -8,8 +8,7 @@ from cassandra.cluster import Session
 
 from cryptoflow.model.candle import Candle, Side
 from cryptoflow.settings import CassandraSettings
-from cryptoflow.tables.schema import BatchRecord
-from cryptoflow.tables.writer import CandleWriter
+from cryptoflow.tables.writer import TableWriter
 
 
 def test_the_old_programs_query_shows_the_rows_of_the_date(session: Session, settings: CassandraSettings) -> None:
@@ -18,7 +17,7 @@ def test_the_old_programs_query_shows_the_rows_of_the_date(session: Session, set
         for coin in ("BTC", "ETH")
         for start in (datetime(2021, 1, 7, 23, 58, tzinfo=UTC), datetime(2021, 1, 7, 23, 59, tzinfo=UTC))
     ]
-    CandleWriter(session, settings).write(candles, BatchRecord("q", 1))
+    TableWriter(session, settings).put_candles(candles, 1)
     cql = f"select * from {settings.keyspace}.trademsgs1minutewindow where date = '2021-01-08 00:00:00+0000'"
     shell = [sys.executable, "-m", "cqlshlib", "127.0.0.1", str(settings.port), "--no-color", "-e", cql]
     said = subprocess.run(shell, capture_output=True, text=True, timeout=60, check=False)

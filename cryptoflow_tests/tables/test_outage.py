@@ -14,8 +14,7 @@ from cryptoflow.errors import CassandraUnreachableError
 from cryptoflow.model.candle import Candle, Side
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.connection import connect
-from cryptoflow.tables.schema import BatchRecord
-from cryptoflow.tables.writer import CandleWriter
+from cryptoflow.tables.writer import TableWriter
 
 MIDNIGHT = datetime(2021, 1, 8, tzinfo=UTC)
 SIDE = Side(1, 1.0, 1.0, 1.0)
@@ -83,31 +82,27 @@ def a_candle(minute: int = 0) -> Candle:
 
 
 @pytest.fixture
-def cabled(session: Session, settings: CassandraSettings, cable: Cable) -> Iterator[CandleWriter]:
+def cabled(session: Session, settings: CassandraSettings, cable: Cable) -> Iterator[TableWriter]:
     """A writer that reaches Cassandra through the cable only."""
     through = settings.model_copy(update={"port": cable.port})
     with connect(through) as another:
-        yield CandleWriter(another, through.model_copy(update={"retry_for_s": 2}))
+        yield TableWriter(another, through.model_copy(update={"retry_for_s": 2}))
 
 
-def test_an_outage_is_waited_out_and_nothing_is_lost(session: Session, cabled: CandleWriter, cable: Cable) -> None:
+def test_an_outage_is_waited_out_and_nothing_is_lost(session: Session, cabled: TableWriter, cable: Cable) -> None:
     cable.pull()
     back = threading.Timer(1, cable.plug)
     back.start()
-    done = cabled.write([a_candle(minute) for minute in range(50)], BatchRecord("q", 1))
+    assert cabled.put_candles([a_candle(minute) for minute in range(50)], 1) == 150
     back.join()
-    assert done.rows_written == 150
     assert len(list(session.execute("SELECT * FROM candles"))) == 50
     assert len(list(session.execute("SELECT * FROM trademsgs1minutewindow"))) == 100
 
 
-def test_too_long_an_outage_is_an_error_and_leaves_no_record(
-    session: Session, cabled: CandleWriter, cable: Cable
-) -> None:
+def test_too_long_an_outage_is_an_error(cabled: TableWriter, cable: Cable) -> None:
     cable.pull()
     started = time.monotonic()
     with pytest.raises(CassandraUnreachableError, match="does not answer"):
-        cabled.write([a_candle()], BatchRecord("q", 1))
+        cabled.put_candles([a_candle()], 1)
     assert 2 <= time.monotonic() - started < 15
-    assert session.execute("SELECT * FROM batches").one() is None
     cable.plug()

@@ -6,12 +6,17 @@ from cryptoflow.tables.schema import (
     BATCHES,
     BATCHES_TTL_S,
     CANDLES,
+    HOURS,
+    LEASES,
+    MARKS,
+    PROGRESS,
     TABLES,
     TRADE_WINDOWS,
     Table,
     compaction_days,
     create_keyspace,
     create_table,
+    delete,
     differences,
     insert,
     primary_key,
@@ -47,13 +52,37 @@ def test_candles_are_kept_by_series_and_date() -> None:
 def test_only_tables_without_a_time_to_live_of_their_own_take_the_settings() -> None:
     assert "default_time_to_live = 7 " in create_table(CANDLES, "k", 7)
     assert f"default_time_to_live = {BATCHES_TTL_S} " in create_table(BATCHES, "k", 7)
+    for table in (PROGRESS, MARKS, HOURS, LEASES):  # without them the candles can't be told from lost ones
+        assert "default_time_to_live = 0" in create_table(table, "k", 7)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_an_insert_binds_every_column_once(table: Table) -> None:
     cql = insert(table, "k")
-    assert cql.count("?") == len(table.row._fields)  # type: ignore[attr-defined]
+    assert cql.count("?") == len(table.row._fields) + 1  # type: ignore[attr-defined]
+    assert cql.endswith("USING TIMESTAMP ?")
     assert f"({', '.join(table.row._fields)})" in cql  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_a_delete_binds_the_time_and_every_column_of_the_key(table: Table) -> None:
+    cql = delete(table, "k")
+    assert cql.count("?") == len(table.partition) + len(table.clustering) + 1
+    assert cql.startswith(f'DELETE FROM "k"."{table.name}" USING TIMESTAMP ? WHERE {table.partition[0]} = ?')
+
+
+def test_how_far_it_is_now_stands_once_for_all_hours_of_a_topic() -> None:
+    cql = create_table(PROGRESS, "k", 0)
+    assert "fence bigint static" in cql
+    assert "now_offsets frozen<map<int, bigint>> static" in cql
+    assert PROGRESS.static.isdisjoint({"window_seconds", "topic_id", "hour", "finished", "offsets", "begins"})
+    assert "CLUSTERING ORDER BY (hour DESC)" in cql
+
+
+def test_only_tables_whose_rows_are_written_once_have_files_by_the_time_of_writing() -> None:
+    by_time = {table.name for table in TABLES if "TimeWindowCompactionStrategy" in create_table(table, "k", 0)}
+    assert by_time == {"candles", "trademsgs1minutewindow", "batches", "hours"}
+    assert "CLUSTERING" not in create_table(LEASES, "k", 0)
 
 
 @pytest.mark.parametrize(("ttl_s", "days"), [(0, 7), (3600, 1), (30 * DAY_S, 1), (365 * DAY_S, 13)])

@@ -12,8 +12,8 @@ from cassandra.cluster import Session
 from cryptoflow.errors import CassandraError
 from cryptoflow.model.candle import Candle, Side, candle_row, direction_rows
 from cryptoflow.settings import CassandraSettings
-from cryptoflow.tables.schema import BatchRecord
-from cryptoflow.tables.writer import CandleWriter
+from cryptoflow.tables.schema import BATCHES, CANDLES, MARKS, TRADE_WINDOWS, BatchRecord, MarkRow
+from cryptoflow.tables.writer import TableWriter
 
 MIDNIGHT = datetime(2021, 1, 8, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -34,7 +34,7 @@ def both_tables(session: Session) -> list[list[bytes]]:
 
 def test_rows_come_back_as_they_were_made(session: Session, settings: CassandraSettings) -> None:
     candle = a_candle()
-    CandleWriter(session, settings).write([candle], BatchRecord("q", 1))
+    TableWriter(session, settings).put_candles([candle], 1)
     [stored] = session.execute("SELECT * FROM candles")
     row = candle_row(candle)
     naive = {"date": MIDNIGHT.replace(tzinfo=None), "window_start": MIDNIGHT.replace(tzinfo=None)}
@@ -46,50 +46,77 @@ def test_rows_come_back_as_they_were_made(session: Session, settings: CassandraS
 
 def test_written_twice_the_rows_are_the_same_byte_for_byte(session: Session, settings: CassandraSettings) -> None:
     candles = [a_candle(MIDNIGHT + number * MINUTE) for number in range(250)]
-    writer = CandleWriter(session, settings)
-    writer.write(candles, BatchRecord("q", 1))
+    writer = TableWriter(session, settings)
+    writer.put_candles(candles, 1)
     once = both_tables(session)
-    writer.write(candles[::-1], BatchRecord("q", 1))
+    writer.put_candles(candles[::-1], 1)
     assert both_tables(session) == once
     assert [len(rows) for rows in once] == [250, 500]
 
 
 def test_a_newer_state_of_a_candle_replaces_the_older(session: Session, settings: CassandraSettings) -> None:
-    writer = CandleWriter(session, settings)
-    writer.write([a_candle(open=2)], BatchRecord("q", 1))
-    writer.write([a_candle(open=3)], BatchRecord("q", 2))
+    writer = TableWriter(session, settings)
+    writer.put_candles([a_candle(open=2)], 1)
+    writer.put_candles([a_candle(open=3)], 2)
     assert [row.open for row in session.execute("SELECT open FROM candles")] == [3]
 
 
 def test_pairs_and_markets_do_not_overwrite_each_other(session: Session, settings: CassandraSettings) -> None:
     candles = [a_candle(from_coin=coin, market=market) for coin in ("BTC", "ETH") for market in ("A", "B")]
-    CandleWriter(session, settings).write(candles, BatchRecord("q", 1))
+    TableWriter(session, settings).put_candles(candles, 1)
     assert [len(rows) for rows in both_tables(session)] == [4, 8]
 
 
 def test_a_side_without_trades_has_no_row(session: Session, settings: CassandraSettings) -> None:
     only_buys = Candle("M", "A", "B", MIDNIGHT, 60, 1, 1, 1, 1, 2, 1.0, 1.0, Side(1, 1.0, 1.0, 1.0), Side())
-    CandleWriter(session, settings).write([only_buys], BatchRecord("q", 1))
+    TableWriter(session, settings).put_candles([only_buys], 1)
     rows = session.execute("SELECT direction FROM trademsgs1minutewindow")
     assert [row.direction for row in rows] == ["BUY"]
 
 
-def test_the_batch_is_recorded_last_and_with_its_rows(session: Session, settings: CassandraSettings) -> None:
-    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    batch = BatchRecord("q", 7, input_rows=9, late=1, duplicates=2, unreadable=3, watermark=MIDNIGHT)
-    done = CandleWriter(session, settings, now=lambda: now).write([a_candle()], batch)
-    assert done == batch._replace(rows_written=3, finished_at=now)
+def test_an_older_state_of_a_candle_never_wins_whenever_it_comes(session: Session, settings: CassandraSettings) -> None:
+    writer = TableWriter(session, settings)
+    writer.put_candles([a_candle(open=3)], 20)
+    newer = both_tables(session)
+    for timestamp in (19, 1):
+        writer.put_candles([a_candle(open=2)], timestamp)
+        assert both_tables(session) == newer
+
+
+def test_rows_of_any_table_come_back_as_they_were_put(session: Session, settings: CassandraSettings) -> None:
+    writer = TableWriter(session, settings)
+    batch = BatchRecord("q", 7, input_rows=9, late=1, duplicates=2, unreadable=3, rows_written=3, watermark=MIDNIGHT)
+    mark = MarkRow(MIDNIGHT, "M", "A", "B", "an-id", 1, 5, 9, "trades", 4, MIDNIGHT + MINUTE, "late")
+    writer.put(BATCHES, [batch], 1)
+    writer.put(MARKS, [mark], 1)
     [stored] = session.execute("SELECT * FROM batches")
-    naive = {"watermark": MIDNIGHT.replace(tzinfo=None), "finished_at": now.replace(tzinfo=None)}
-    assert stored._asdict() == done._asdict() | naive
+    assert stored._asdict() == batch._asdict() | {"watermark": MIDNIGHT.replace(tzinfo=None)}
+    [stored] = session.execute("SELECT * FROM marks")
+    naive = {"hour": MIDNIGHT.replace(tzinfo=None), "until": (MIDNIGHT + MINUTE).replace(tzinfo=None)}
+    assert stored._asdict() == mark._asdict() | naive
 
 
-def test_a_refused_row_is_an_error_and_leaves_no_record(session: Session, settings: CassandraSettings) -> None:
-    writer = CandleWriter(session, settings)
+def test_rows_are_removed_unless_they_were_written_later(session: Session, settings: CassandraSettings) -> None:
+    writer = TableWriter(session, settings)
+    candles = [a_candle(MIDNIGHT + number * MINUTE) for number in range(150)]
+    writer.put_candles(candles, 10)
+    writer.put_candles(candles[:1], 30)
+    for table, left in ((CANDLES, 1), (TRADE_WINDOWS, 2)):
+        rows = list(session.execute(f"SELECT * FROM {table.name}"))
+        writer.remove(table, rows, 9)
+        assert len(rows_of(session, table.name)) == len(rows)
+        writer.remove(table, rows, 20)
+        assert len(rows_of(session, table.name)) == left
+    # An older one that comes late does not bring the row back.
+    writer.put_candles(candles, 15)
+    assert [len(rows) for rows in both_tables(session)] == [1, 2]
+
+
+def test_a_refused_row_is_an_error(session: Session, settings: CassandraSettings) -> None:
+    writer = TableWriter(session, settings)
     session.execute("DROP TABLE trademsgs1minutewindow")
     with pytest.raises(CassandraError, match="refused a request"):
-        writer.write([a_candle()], BatchRecord("q", 1))
-    assert session.execute("SELECT * FROM batches").one() is None
+        writer.put_candles([a_candle()], 1)
 
 
 FAR_ZONES = ("Pacific/Kiritimati", "Pacific/Pago_Pago")
@@ -99,8 +126,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 from cryptoflow.settings import CassandraSettings, load
 from cryptoflow.tables.connection import connect, ensure_schema
-from cryptoflow.tables.schema import BatchRecord
-from cryptoflow.tables.writer import CandleWriter
+from cryptoflow.tables.schema import BATCHES, CANDLES, MARKS, TRADE_WINDOWS, BatchRecord, MarkRow
+from cryptoflow.tables.writer import TableWriter
 from cryptoflow.model.candle import candles_of
 from cryptoflow.model.trade import Trade
 times_s = range(1610063935, 1610064115, 20)  # from 2021-01-07 23:58:55
@@ -108,7 +135,7 @@ trades = [Trade("Coinbase", "BTC", "USD", "2", str(time_s), time_s, 1.0, 100.0, 
 settings = load(CassandraSettings)
 with connect(settings) as session:
     ensure_schema(session, settings)
-    CandleWriter(session, settings).write(list(candles_of(trades, 60).values()), BatchRecord("q", 1))
+    TableWriter(session, settings).put_candles(list(candles_of(trades, 60).values()), 1)
 """
 
 
@@ -127,6 +154,5 @@ def test_both_sides_of_midnight_have_their_dates_in_any_time_zone(
 def test_ten_thousand_candles_take_seconds(session: Session, settings: CassandraSettings) -> None:
     candles = [a_candle(MIDNIGHT + number // 5 * MINUTE, market=f"M{number % 5}") for number in range(10_000)]
     started = time.monotonic()
-    done = CandleWriter(session, settings).write(candles, BatchRecord("q", 1))
-    assert done.rows_written == 30_000
+    assert TableWriter(session, settings).put_candles(candles, 1) == 30_000
     assert time.monotonic() - started < 15

@@ -1,0 +1,92 @@
+"""Where an aggregation starts, and where a slice of a backlog ends. Pure: what Kafka and Cassandra say is handed in."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+
+from cryptoflow.kafka_io.log import Offsets, later, records
+from cryptoflow.model.window import EPOCH, utc_time, window_start_ns
+from cryptoflow.tables.progress import Progress
+
+MS_BITS = 42
+"""Enough for the time of any record, in ms."""
+
+
+def floor_window(moment: datetime, window_s: int) -> datetime:
+    """The start of the window that holds an aware time."""
+    return utc_time(window_start_ns(ns(moment), window_s))
+
+
+def ceil_window(moment: datetime, window_s: int) -> datetime:
+    """The first start of a window at an aware time or later."""
+    floor = floor_window(moment, window_s)
+    return floor if floor == moment else floor + timedelta(seconds=window_s)
+
+
+def ns(moment: datetime) -> int:
+    """An aware time in ns since the epoch."""
+    return (moment - EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def first_start(begins: Offsets, ends: Offsets, cut: datetime | None, kept_until: datetime, window_s: int) -> Progress:
+    """Where an aggregation starts that has no progress on record for its topic and tables.
+
+    Args:
+        begins, ends: what the topic has.
+        cut: the exchange time from which on the topic has all trades, where Kafka has deleted some; None: it has not.
+        kept_until: the end of the newest window that has a candle out of another topic; the epoch: there is none.
+    """
+    whole_from = EPOCH if cut is None else ceil_window(cut, window_s)
+    origin = max(whole_from, kept_until)
+    # Trades of windows that another topic has finished wait for a repair; those cut off belong to rows that stay.
+    counted = begins if kept_until > whole_from else ends
+    return Progress(origin, dict(counted if origin > EPOCH else begins), dict(begins), origin, kept_until)
+
+
+def next_start(stored: Progress, begins: Offsets, cut: datetime | None, ahead_s: float, window_s: int) -> Progress:
+    """Where an aggregation goes on: at what was committed, or, if Kafka has deleted of what it needs, behind that.
+
+    A partition that is new to the topic is read from its beginning.
+    """
+    stored = msgspec.structs.replace(stored, offsets=begins | stored.offsets, begins=begins | stored.begins)
+    if not any(begins[place] > stored.begins[place] for place in begins) or cut is None:
+        return stored
+    whole_from = max(stored.finished, ceil_window(cut + timedelta(seconds=ahead_s), window_s))
+    return msgspec.structs.replace(
+        stored,
+        finished=whole_from,
+        origin=whole_from,
+        offsets=later(stored.offsets, begins),
+        begins=later(stored.begins, begins),
+    )
+
+
+def slice_end(begin: Mapping[int, int], ends: Offsets, most: int, at: Callable[[int, Offsets], Offsets]) -> Offsets:
+    """Where a slice of a backlog ends: at one time in all partitions, with about `most` records.
+
+    Only the log's time index can tell that one record came before another of another partition; where it can't,
+    a slice is larger.
+
+    Args:
+        at: gives for a time in ms, and for `ends`, the first record of each partition received then or later.
+    """
+    if records(begin, ends) <= most:
+        return ends
+
+    def cut(time_ms: int) -> Offsets:
+        found = at(time_ms, ends)
+        return {place: max(begin.get(place, 0), min(found[place], end)) for place, end in ends.items()}
+
+    low, high = 0, 1 << MS_BITS  # more than `most` lie before high, not more before low
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if records(begin, cut(middle)) <= most else (low, middle)
+    return cut(low) if records(begin, cut(low)) else cut(high)
+
+
+def finished_by(newest: datetime | None, watermark_s: float, window_s: int, before: datetime) -> datetime:
+    """By when windows are finished once a trade as new as `newest` has come."""
+    if newest is None:
+        return before
+    return max(before, floor_window(newest - timedelta(seconds=watermark_s), window_s))

@@ -1,0 +1,126 @@
+"""The candles of a stretch of the log, as one batch: it has all of its trades before it, so none is late."""
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+from pyspark.sql import DataFrame, Observation, SparkSession
+from pyspark.sql import functions as sql
+
+from cryptoflow.kafka_io.log import records
+from cryptoflow.model.candle import Candle
+from cryptoflow.model.trade import NS_PER_S
+from cryptoflow.settings import KafkaSettings
+from cryptoflow.spark import aggregation
+from cryptoflow.spark.aggregation import Offsets, at_or_past, first_places, to_candle
+from cryptoflow.spark.kafka_log import Stretch, between
+from cryptoflow.spark.metrics import unfit
+
+PARTITION_TRADES = 500_000
+"""Trades that are held together: some 50 MB, which fits into the memory beside others."""
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """What became of the new records of a stretch; times are aware UTC."""
+
+    rows: int
+    unreadable: int
+    late: int
+    """Trades that wait for a repair: of windows that are finished, or too far ahead."""
+    newest: datetime | None
+    """The newest exchange time, that of trades too far ahead left out; None: there is no trade."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A candle, the trades that made it with their duplicates, and before which place of the log none of them lies."""
+
+    candle: Candle
+    copies: int
+    first: Offsets
+
+
+class MarkedTrades(msgspec.Struct, frozen=True):
+    """Trades of a pair and an hour in a partition of the log, that are in no candle."""
+
+    pair: str
+    hour_s: int
+    partition: int
+    first_offset: int
+    last_offset: int
+    trades: int
+    newest_ns: int
+
+
+def candles_between(
+    spark: SparkSession,
+    kafka: KafkaSettings,
+    stretches: Sequence[Stretch],
+    window_s: int,
+    ahead_s: float,
+    finished_ns: int = 0,
+    counted: Offsets | None = None,
+) -> tuple[list[Found], Counted]:
+    """The candles of windows that begin at `finished_ns` or later, out of the trades between two places.
+
+    Args:
+        stretches: where the trades lie.
+        ahead_s: trades that are ahead of their receive time by more, in s, are left out.
+        counted: what comes before these offsets was counted before.
+    """
+    if not any(each.partitions() for each in stretches):
+        return [], Counted(0, 0, 0, None)  # over no rows at all, Spark leaves the counts out
+    counts = Observation()
+    seen = _observed(aggregation.trades(between(spark, kafka, stretches), ahead_s), counts, finished_ns, counted or {})
+    fit = seen.where(f"readable and not ahead and time_ns >= {finished_ns}")
+    size = sum(records(stretch.begin, stretch.end) for stretch in stretches)
+    rows = aggregation.batch_candles(fit, window_s, max(2, math.ceil(size / PARTITION_TRADES))).collect()
+    found = [Found(to_candle(row, window_s), row.copies, first_places(row)) for row in rows]
+    return found, _counted(counts.get)
+
+
+def _observed(trades: DataFrame, counts: Observation, finished_ns: int, counted: Offsets) -> DataFrame:
+    new = at_or_past(counted)
+    return trades.observe(
+        counts,
+        sql.expr(f"count_if({new})").alias("rows"),
+        sql.expr(f"count_if(not readable and {new})").alias("unreadable"),
+        sql.expr(f"count_if({unfit(finished_ns)} and {new})").alias("late"),
+        sql.expr("max(if(readable, unix_micros(event_time), null))").alias("newest_us"),
+    )
+
+
+def _counted(counts: dict[str, int | None]) -> Counted:
+    newest_us = counts["newest_us"]
+    newest = None if newest_us is None else datetime.fromtimestamp(newest_us / 1e6, UTC)
+    return Counted(counts["rows"] or 0, counts["unreadable"] or 0, counts["late"] or 0, newest)
+
+
+def marked_between(
+    spark: SparkSession, kafka: KafkaSettings, stretch: Stretch, ahead_s: float, unfit_condition: str
+) -> list[MarkedTrades]:
+    """The trades of a stretch that a condition says are in no candle, by pair, hour and partition."""
+    trades = aggregation.trades(between(spark, kafka, [stretch]), ahead_s)
+    hour = sql.expr(f"time_ns div {3600 * NS_PER_S} * 3600").alias("hour_s")
+    rows = (
+        trades.where("readable")
+        .where(unfit_condition)
+        .groupBy("pair", hour, "partition")
+        .agg(
+            sql.min("offset").alias("first_offset"),
+            sql.max("offset").alias("last_offset"),
+            sql.count(sql.lit(1)).alias("trades"),
+            sql.max("time_ns").alias("newest_ns"),
+        )
+        .collect()
+    )
+    return [MarkedTrades(**row.asDict()) for row in rows]
+
+
+def begins_of(found: Sequence[Found], not_before: datetime, ends: Offsets) -> Offsets:
+    """Before which place none of the trades of windows that begin at a time or later lies; `ends` if there are none."""
+    begins = dict(ends)
+    for each in found:
+        if each.candle.window_start >= not_before:
+            begins |= {place: min(offset, begins.get(place, offset)) for place, offset in each.first.items()}
+    return begins

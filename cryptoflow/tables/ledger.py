@@ -1,0 +1,56 @@
+"""What an aggregation commits: marks, rows, and last the progress that they stand for.
+
+Each step may be done again. What was not committed when its holder died is done anew by the next one, with later
+timestamps; and what a stale holder still writes has earlier ones, or is refused.
+"""
+
+from collections.abc import Sequence
+
+from cassandra.cluster import Session
+
+from cryptoflow.model.candle import Candle
+from cryptoflow.settings import CassandraSettings
+from cryptoflow.tables import progress
+from cryptoflow.tables.connection import patiently
+from cryptoflow.tables.lease import Lease
+from cryptoflow.tables.progress import Place, Progress
+from cryptoflow.tables.schema import BATCHES, MARKS, BatchRecord, MarkRow
+from cryptoflow.tables.writer import TableWriter
+
+
+class Ledger:
+    """The tables, to the holder of their lease."""
+
+    def __init__(self, session: Session, settings: CassandraSettings, place: Place, lease: Lease) -> None:
+        self.session, self.place, self.lease = session, place, lease
+        self._settings = settings
+        self._writer = TableWriter(session, settings)
+
+    def claim(self) -> None:
+        """Let no earlier holder commit any more.
+
+        Raises:
+            LeaseLostError: a later one has come already.
+        """
+        patiently(lambda: progress.claim(self.session, self.place, self.lease.fence), self._settings)
+
+    def stored(self) -> Progress | None:
+        """What was committed last; None before the first time."""
+        return patiently(lambda: progress.read(self.session, self.place), self._settings)
+
+    def commit(
+        self, marks: Sequence[MarkRow], candles: Sequence[Candle], record: BatchRecord, done: Progress
+    ) -> BatchRecord:
+        """Write a batch and how far it has come; gives its record with the number of rows.
+
+        Raises:
+            LeaseLostError: another one has the lease now.
+            CassandraError: it could not be written.
+        """
+        timestamp = patiently(self.lease.timestamp, self._settings)
+        self._writer.put(MARKS, marks, timestamp)
+        rows = self._writer.put_candles(candles, timestamp)
+        record = record._replace(rows_written=rows)
+        self._writer.put(BATCHES, [record], timestamp)
+        patiently(lambda: progress.write(self.session, self.place, self.lease.fence, done), self._settings)
+        return record

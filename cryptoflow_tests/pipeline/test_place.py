@@ -1,0 +1,166 @@
+"""Laws of where an aggregation starts and where a slice of its backlog ends.
+
+Slices are drawn over partitions with times of receipt in ms, running to the right.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cryptoflow.kafka_io.log import Offsets, later, records
+from cryptoflow.model.trade import NS_PER_S
+from cryptoflow.model.window import EPOCH, window
+from cryptoflow.pipeline.place import ceil_window, finished_by, first_start, floor_window, next_start, ns, slice_end
+from cryptoflow.tables.progress import Progress
+
+NOON = datetime(2021, 1, 8, 12, tzinfo=UTC)
+NOON_MS = int(NOON.timestamp()) * 1000
+PARTITIONS = range(3)
+
+Received = dict[int, list[int]]
+"""When each partition's records were received, in ms; a record's offset is its place."""
+
+windows_s = st.sampled_from([1, 60, 300, 3600])
+moments = st.datetimes(datetime(1971, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+offsets = st.fixed_dictionaries({place: st.integers(0, 1000) for place in PARTITIONS})
+times_ms = st.one_of(st.integers(NOON_MS, NOON_MS + 5), st.integers(NOON_MS, NOON_MS + 10_000_000))
+topics = st.fixed_dictionaries({place: st.lists(times_ms, max_size=20).map(sorted) for place in PARTITIONS})
+
+
+def times_of(topic: Received) -> Callable[[int, Offsets], Offsets]:
+    """As Kafka answers: the first offset received at a time or later, the end where there is none."""
+    return lambda ms, ends: {
+        place: next((offset for offset, at_ms in enumerate(times) if at_ms >= ms), ends[place])
+        for place, times in topic.items()
+    }
+
+
+def ends_of(topic: Received) -> Offsets:
+    return {place: len(times) for place, times in topic.items()}
+
+
+@given(topics, st.integers(1, 30))
+def test_slices_cover_the_log_none_moves_back_and_each_ends_at_one_time(topic: Received, most: int) -> None:
+    #  0 |--x--x-|--x----|---x--|
+    #  1 |-------|-x-xx-x|------|
+    begin, ends = dict.fromkeys(topic, 0), ends_of(topic)
+    slices = 0
+    while begin != ends:
+        end = slice_end(begin, ends, most, times_of(topic))
+        assert records(begin, end) > 0
+        assert all(begin[place] <= end[place] <= ends[place] for place in topic)
+        before = [topic[place][offset] for place in topic for offset in range(end[place])]
+        behind = [topic[place][offset] for place in topic for offset in range(end[place], ends[place])]
+        assert not before or not behind or max(before) < min(behind)
+        begin, slices = end, slices + 1
+    assert slices <= sum(ends.values())
+
+
+@given(topics, st.integers(1, 30))
+def test_a_slice_has_more_records_than_asked_for_only_where_no_time_separates_them(topic: Received, most: int) -> None:
+    begin, ends = dict.fromkeys(topic, 0), ends_of(topic)
+    end = slice_end(begin, ends, most, times_of(topic))
+    if records(begin, end) > most:
+        assert len({topic[place][offset] for place in topic for offset in range(end[place])}) == 1
+    elif end != ends:  # one time more would have been too much
+        next_ms = min(topic[place][end[place]] for place in topic if end[place] < ends[place])
+        assert records(begin, times_of(topic)(next_ms + 1, ends)) > most
+
+
+@given(topics, st.integers(1, 30), st.data())
+def test_a_slice_that_begins_behind_a_time_never_ends_before_it_begins(
+    topic: Received, most: int, data: st.DataObject
+) -> None:
+    begin = {place: data.draw(st.integers(0, len(times))) for place, times in topic.items()}
+    end = slice_end(begin, ends_of(topic), most, times_of(topic))
+    assert all(begin[place] <= end[place] for place in topic)
+    assert begin == ends_of(topic) or records(begin, end) > 0
+
+
+@given(moments, windows_s)
+def test_the_edges_around_a_time_are_those_of_its_window(moment: datetime, window_s: int) -> None:
+    start, end = window(ns(moment), window_s)
+    assert floor_window(moment, window_s) == start
+    assert ceil_window(moment, window_s) == (start if moment == start else end)
+    assert ns(moment) == (moment - EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def test_a_first_aggregation_reads_all_that_the_topic_has() -> None:
+    start = first_start({0: 0, 1: 0}, {0: 5, 1: 9}, None, EPOCH, 60)
+    assert start == Progress(EPOCH, {0: 0, 1: 0}, {0: 0, 1: 0}, EPOCH, EPOCH)
+
+
+@given(offsets, offsets, moments, windows_s)
+def test_of_a_topic_that_was_cut_it_leaves_the_window_alone_that_the_cut_is_in(
+    begins: Offsets, more: Offsets, cut: datetime, window_s: int
+) -> None:
+    ends = {place: begins[place] + more[place] for place in begins}
+    start = first_start(begins, ends, cut, EPOCH, window_s)
+    assert start.begins == begins
+    assert cut <= start.finished == start.origin < cut + timedelta(seconds=window_s)
+    # What is left of the cut windows belongs to rows that stay: nothing of it waits for a repair.
+    assert start.offsets == ends
+
+
+@given(offsets, offsets, st.one_of(st.none(), moments), moments, windows_s)
+def test_candles_out_of_another_topic_are_left_alone_and_what_belongs_to_them_is_late(
+    begins: Offsets, more: Offsets, cut: datetime | None, kept_until: datetime, window_s: int
+) -> None:
+    ends = {place: begins[place] + more[place] for place in begins}
+    kept_until = floor_window(kept_until, window_s)
+    start = first_start(begins, ends, cut, kept_until, window_s)
+    assert start.finished == start.origin == max(kept_until, ceil_window(cut or EPOCH, window_s))
+    assert start.newest == kept_until
+    assert start.begins == begins
+    assert start.offsets == (begins if start.finished == kept_until > ceil_window(cut or EPOCH, window_s) else ends)
+
+
+progresses = st.builds(
+    Progress, moments.map(lambda moment: floor_window(moment, 3600)), offsets, offsets, st.just(EPOCH), moments
+)
+
+
+@given(progresses, offsets, moments, st.floats(0, 299), windows_s)
+def test_the_next_one_goes_on_where_it_was_committed_if_the_log_still_has_all_it_needs(
+    stored: Progress, less: Offsets, cut: datetime, ahead_s: float, window_s: int
+) -> None:
+    begins = {place: max(0, stored.begins[place] - less[place]) for place in PARTITIONS}
+    assert next_start(stored, begins, cut, ahead_s, window_s) == stored
+    assert next_start(stored, begins, None, ahead_s, window_s) == stored
+
+
+@given(progresses, offsets, moments, st.sampled_from([0.5, 60.0, 299.0]), windows_s)
+def test_behind_a_cut_it_begins_with_the_first_window_of_which_nothing_can_be_missing(
+    stored: Progress, more: Offsets, cut: datetime, ahead_s: float, window_s: int
+) -> None:
+    begins = {place: stored.begins[place] + more[place] + (place == 0) for place in PARTITIONS}
+    start = next_start(stored, begins, cut, ahead_s, window_s)
+    # A trade that was received before the cut may be ahead of it by so much.
+    whole_from = cut + timedelta(seconds=ahead_s)
+    assert start.finished == start.origin >= max(stored.finished, whole_from)
+    assert start.finished == stored.finished or start.finished < whole_from + timedelta(seconds=window_s)
+    assert ns(start.finished) % (window_s * NS_PER_S) == 0
+    assert start.begins == later(stored.begins, begins)
+    assert start.offsets == later(stored.offsets, begins)
+
+
+def test_a_partition_that_is_new_to_the_topic_is_read_from_its_beginning() -> None:
+    stored = Progress(NOON, {0: 90}, {0: 80})
+    start = next_start(stored, {0: 10, 1: 0}, NOON, 60, 60)
+    assert start == msgspec.structs.replace(stored, offsets={0: 90, 1: 0}, begins={0: 80, 1: 0})
+
+
+@given(moments, windows_s, st.floats(0.001, 86_400), moments)
+def test_windows_are_finished_that_end_by_the_watermark_and_stay_so(
+    newest: datetime, window_s: int, watermark_s: float, before: datetime
+) -> None:
+    finished = finished_by(newest, watermark_s, window_s, before)
+    assert finished_by(None, watermark_s, window_s, before) == before
+    assert finished >= before
+    if finished > before:
+        watermark = newest - timedelta(seconds=watermark_s)
+        assert finished <= watermark < finished + timedelta(seconds=window_s)
+        assert floor_window(finished, window_s) == finished
