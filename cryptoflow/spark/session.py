@@ -31,6 +31,9 @@ STATE_STORE = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreP
 LOGGING = Path(__file__).with_name("log4j2.properties").absolute()
 """What Spark logs."""
 
+THROUGHPUT_GC = "-XX:+UseParallelGC"
+"""A catch-up of two million trades on two cores takes a tenth less time than with Java's default collector."""
+
 JVM_END_TIMEOUT_S = 120.0
 """The JVM needs its time to end where it writes its class archive; else it is gone at once."""
 
@@ -121,6 +124,7 @@ def scratch_config(home: Path, scratch: Path) -> dict[str, str]:
     """Where Spark and its JVM put temporary files, and the JVM's options with that."""
     options = (
         java_options(home),
+        THROUGHPUT_GC,
         quoted(f"-Dlog4j2.configurationFile={LOGGING.as_uri()}"),
         quoted(f"-Djava.io.tmpdir={scratch}"),
     )
