@@ -62,3 +62,8 @@ def records(begin: Mapping[int, int], end: Mapping[int, int]) -> int:
 def later(one: Mapping[int, int], other: Mapping[int, int]) -> Offsets:
     """Of each partition the later of two places; a partition that one lacks counts as 0 there."""
     return {place: max(one.get(place, 0), other.get(place, 0)) for place in {*one, *other}}
+
+
+def earlier(one: Mapping[int, int], other: Mapping[int, int]) -> Offsets:
+    """Of each partition the earlier of two places; of a partition that one lacks, the other's."""
+    return {**one, **{place: min(offset, one.get(place, offset)) for place, offset in other.items()}}

@@ -10,7 +10,7 @@ import msgspec
 from pyspark.sql import SparkSession
 
 from cryptoflow.errors import AggregationError, BacklogError
-from cryptoflow.kafka_io.log import Log, Offsets, later, open_log, records
+from cryptoflow.kafka_io.log import Log, Offsets, earlier, later, open_log, records
 from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.kafka_io.records import first_times_ms, topic_id
@@ -244,14 +244,13 @@ class Aggregation:
         if batch.counts.unreadable:
             self._send_dead_letters(stretch)
         for candle, first in zip(batch.candles, batch.firsts, strict=True):
-            known = self._open.setdefault(candle.window_start, {})
-            known |= {place: min(offset, known.get(place, offset)) for place, offset in first.items()}
+            self._open[candle.window_start] = earlier(self._open.get(candle.window_start, {}), first)
         finished = max(self.at.finished, floor_window(watermark, self._settings.window_s))
         self._open = {start: first for start, first in self._open.items() if start >= finished}
         end = dict(stretch.end)
         begins = dict(end)
         for first in self._open.values():
-            begins |= {place: min(offset, begins.get(place, offset)) for place, offset in first.items()}
+            begins = earlier(begins, first)
         # A batch that comes again out of the same checkpoint, in another run too, is on record once.
         query_id = f"{self._kafka.topic}/{self._checkpoint.name}"
         record = _record_of_stream(batch.counts, watermark)._replace(query_id=query_id, batch_id=batch.batch_id)

@@ -50,6 +50,9 @@ SAME = 1e-12
 COMPLETE, REPAIRED, SUSPECT = "complete", "repaired", "suspect"
 """Verdicts: the candles had all that the log has; they have it now; it can't be told, or not be mended."""
 
+LogStretch = tuple[str, int, int, int]
+"""(topic id, partition, first offset, offset behind the last) of trades that came late."""
+
 RowOfPair = TypeVar("RowOfPair", MarkRow, CandleRow, DirectionRow)
 
 LOG_CUT = "log cut"
@@ -251,31 +254,29 @@ class Repair:
         ends = self._log.ends()
         span = max(hour, min(at.origin, hour + HOUR)), min(hour + HOUR, at.finished)
         ready = {mark: time for mark, time in marks.items() if mark.until <= span[1]}
-        plan = self._plan(hour, span, at, list(marks), ends)
         known = {row[:3]: row for row in reader.hours(self._session, hour)}
+        places = [stretch for row in known.values() for stretch in _stretches(row)]
+        places += [_stretch_of(mark) for mark in marks]
+        plan = self._plan(hour, span, at, places, ends, marks)
         made = {} if plan.cut else self._candles(plan, span)
         return self._written(hour, span, plan, made, known, ready, wanted)
 
     def _plan(
-        self, hour: datetime, span: tuple[datetime, datetime], at: Progress, marks: Sequence[MarkRow], ends: Offsets
+        self,
+        hour: datetime,
+        span: tuple[datetime, datetime],
+        at: Progress,
+        late: Sequence[LogStretch],
+        ends: Offsets,
+        marks: Iterable[MarkRow],
     ) -> "Plan":
-        """What of the log to read, and whether that holds all trades of the hour."""
+        """What of the log to read, `late` being where late trades lie, and whether it holds all trades of the hour."""
         begins = self._log.begins()
         bounds = progress.bounds(self._session, self._place, span[0], span[1])
         first = bounds.begins or self._log.at(max(0, ns(hour - timedelta(seconds=MAX_AHEAD_S)) // 1_000_000), ends)
         last = at.offsets if span[1] == at.finished else bounds.ends or ends
         places = [(place, first.get(place, 0), min(last.get(place, end), end)) for place, end in ends.items()]
-        places += [
-            (mark.partition, mark.first_offset, mark.last_offset + 1)
-            for mark in marks
-            if mark.topic_id == self._log.topic_id
-        ]
-        places += [
-            (place, begin, end)
-            for row in reader.hours(self._session, hour)
-            for topic_id, place, begin, end in _stretches(row)
-            if topic_id == self._log.topic_id
-        ]
+        places += [(place, begin, end) for topic_id, place, begin, end in late if topic_id == self._log.topic_id]
         kept = [(place, max(begin, begins.get(place, 0)), end) for place, begin, end in places]
         return Plan(
             merged(self._kafka.topic, kept),
@@ -484,15 +485,15 @@ def _pair_of(row: MarkRow | CandleRow | DirectionRow) -> Pair:
     return row.market, row.fromcoin, row.tocurrency
 
 
-def _stretches(row: HourRow) -> list[tuple[str, int, int, int]]:
-    return msgspec.json.decode(row.stretches, type=list[tuple[str, int, int, int]]) if row.stretches else []
+def _stretches(row: HourRow) -> list[LogStretch]:
+    return msgspec.json.decode(row.stretches, type=list[LogStretch]) if row.stretches else []
+
+
+def _stretch_of(mark: MarkRow) -> LogStretch:
+    return mark.topic_id, mark.partition, mark.first_offset, mark.last_offset + 1
 
 
 def _encoded(known: HourRow | None, late: Sequence[MarkRow]) -> str:
     stretches = set(_stretches(known) if known else ())
-    stretches |= {
-        (mark.topic_id, mark.partition, mark.first_offset, mark.last_offset + 1)
-        for mark in late
-        if mark.first_offset <= mark.last_offset
-    }
+    stretches |= {_stretch_of(mark) for mark in late if mark.first_offset <= mark.last_offset}
     return msgspec.json.encode(sorted(stretches)).decode()

@@ -8,7 +8,7 @@ import msgspec
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as sql
 
-from cryptoflow.kafka_io.log import records
+from cryptoflow.kafka_io.log import earlier, records
 from cryptoflow.model.candle import Candle
 from cryptoflow.model.trade import NS_PER_S
 from cryptoflow.settings import KafkaSettings
@@ -122,5 +122,5 @@ def begins_of(found: Sequence[Found], not_before: datetime, ends: Offsets) -> Of
     begins = dict(ends)
     for each in found:
         if each.candle.window_start >= not_before:
-            begins |= {place: min(offset, begins.get(place, offset)) for place, offset in each.first.items()}
+            begins = earlier(begins, each.first)
     return begins
