@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 
 from cryptoflow.pipeline.aggregate import aggregate
-from cryptoflow.pipeline.supervision import Control
+from cryptoflow.pipeline.part import RunContext
 from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings
 
 
 def aggregate_all(kafka: KafkaSettings, cassandra: CassandraSettings, spark: SparkSettings, home: Path) -> None:
     """Aggregate what the topic holds, and end."""
-    aggregate(kafka, cassandra, spark, home, Control(timeout_s=0.01))
+    aggregate(kafka, cassandra, spark, RunContext(home, timeout_s=0.01))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from benchmarks.measured import end
 from benchmarks.trades import PAIRS
 from cryptoflow.feeds.source import Feed
 from cryptoflow.pipeline.ingest import ingest
-from cryptoflow.pipeline.supervision import Control, Figures
+from cryptoflow.pipeline.part import RunContext
+from cryptoflow.runtime.metrics import IngestMetrics, PartMetrics
+from cryptoflow.runtime.stop import Stop
 from cryptoflow.settings import FeedSettings, KafkaSettings, home
 
 SUBSCRIPTIONS = [f"0~{'~'.join(pair)}" for pair in PAIRS[WRITER]]
@@ -48,16 +50,18 @@ def receive_s(url: str, trades: int) -> float:
 
 def ingest_s(url: str, trades: int, kafka: KafkaSettings) -> float:
     """Seconds that the ingester takes until Kafka has acknowledged so many trades."""
-    control = Control(report_every_s=0.05)
+    stop = Stop()
 
-    def report(figures: Figures) -> None:
-        if figures["acknowledged"] + figures["duplicates"] >= trades:
-            control.stop.set()
+    def report(metrics: PartMetrics) -> None:
+        assert isinstance(metrics, IngestMetrics)
+        if metrics.acknowledged + metrics.feed.duplicates >= trades:
+            stop.set()
 
-    control.report = report
     settings = FeedSettings(subscriptions=",".join(SUBSCRIPTIONS))
     begun_s = time.perf_counter()
-    ingest(Feed(url, settings, simulated=True), kafka, home(), control, lambda event: None)
+    ingest(
+        Feed(url, settings, simulated=True), kafka, RunContext(home(), stop=stop, report=report, report_every_s=0.05)
+    )
     return time.perf_counter() - begun_s
 
 

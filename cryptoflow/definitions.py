@@ -1,21 +1,13 @@
-"""The one Dagster entry point: `dagster ... -m cryptoflow.definitions`."""
+"""The one Dagster entry point: `dagster ... -m cryptoflow.definitions`. All of it is found in the folder `defs`."""
+
+import warnings
 
 import dagster as dg
 
-from cryptoflow.defs.assets import ASSETS
-from cryptoflow.defs.checks import CHECK_JOBS, CHECK_SCHEDULES, CHECKS
-from cryptoflow.defs.history import HISTORY_JOBS, HISTORY_SCHEDULES
-from cryptoflow.defs.jobs import JOBS
-from cryptoflow.defs.repair import REPAIR_ASSETS, REPAIR_JOBS, REPAIR_SENSORS
+from cryptoflow import defs as folder
 from cryptoflow.defs.resources import RESOURCES
-from cryptoflow.defs.schedules import SCHEDULES
-from cryptoflow.defs.sensors import SENSORS
 
-defs = dg.Definitions(
-    assets=[*ASSETS, *REPAIR_ASSETS],
-    asset_checks=CHECKS,
-    jobs=[*JOBS, *REPAIR_JOBS, *CHECK_JOBS, *HISTORY_JOBS],
-    sensors=[*SENSORS, *REPAIR_SENSORS],
-    schedules=[*SCHEDULES, *CHECK_SCHEDULES, *HISTORY_SCHEDULES],
-    resources=RESOURCES,
-)
+# `dg.load_from_defs_folder` asks for a project's pyproject.toml, which an installed package does not have.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", dg.PreviewWarning)
+    defs = dg.load_definitions_from_package_module(folder, resources=RESOURCES)

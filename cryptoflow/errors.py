@@ -36,6 +36,22 @@ class FeedDisconnectedError(FeedError):
     """The feed broke off, went silent or turned the socket away for now: worth another try."""
 
 
+class FeedBusyError(FeedDisconnectedError):
+    """The feed asks for fewer requests.
+
+    Attributes:
+        retry_after_s: how long it asks to wait, in s; None: it does not say.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class FeedRefusedError(FeedError):
+    """The feed refuses this machine, or this request, for good; never retried."""
+
+
 class UnreadableFrameError(FeedError):
     """A frame is no frame of the feed's protocol; the message is the reason that goes into its dead letter."""
 
@@ -82,3 +98,22 @@ class AggregationError(CryptoflowError):
 
 class BacklogError(AggregationError):
     """The stream is too far behind to go on as one: what it lacks is for batches."""
+
+
+class BadParameterError(CryptoflowError):
+    """A parameter of a request to the simulator can't be read."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+class SocketLeftError(CryptoflowError):
+    """The venue ends a socket."""
+
+    def __init__(self, frames: list[bytes] | tuple[bytes, ...] = (), code: int = 1000, reason: str = "") -> None:
+        super().__init__(reason)
+        self.frames = frames
+        """Sent before the close."""
+        self.code = code
+        self.reason = reason

@@ -32,10 +32,9 @@ LAUNCH_TAG = "cryptoflow/launch"
 """By which a run that was started without a launcher is found."""
 
 
-def prepare_home(home: Path) -> Path:
+def prepare_home(home: Path, env: Mapping[str, str]) -> Path:
     """DAGSTER_HOME, with its dagster.yaml; HOME/dagster unless the environment names another."""
-    folder = Path(os.environ.get("DAGSTER_HOME") or home / "dagster").absolute()
-    os.environ["DAGSTER_HOME"] = str(folder)  # for the processes that are started now, too
+    folder = Path(env.get("DAGSTER_HOME") or home / "dagster").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "dagster.yaml").exists():
         (folder / "dagster.yaml").write_text(_packaged_yaml().read_text())
@@ -67,11 +66,11 @@ class Launcher(Protocol):
 class UiLauncher:
     """Launches through the webserver, so a run is as one that was launched in the UI."""
 
-    def __init__(self, home: Path, port: int) -> None:
+    def __init__(self, home: Path, port: int, env: Mapping[str, str]) -> None:
         self._folder, self._port = home / "services" / "dagster", port
-        self.process = self._start()
+        self.process = self._start(env)
 
-    def _start(self) -> processes.Process:
+    def _start(self, env: Mapping[str, str]) -> processes.Process:
         if listening(LOOPBACK, self._port):
             raise PrerequisiteError(
                 f"Port {self._port}, for the Dagster UI, is taken: choose another with --ui-port, or take --no-ui."
@@ -88,7 +87,7 @@ class UiLauncher:
             "-p",
             str(self._port),
         ]
-        return processes.start(command, self._folder, self._port, tied=True, farewell=signal.SIGTERM)
+        return processes.start(command, self._folder, self._port, tied=True, farewell=signal.SIGTERM, env=env)
 
     @property
     def url(self) -> str:
@@ -137,8 +136,8 @@ class UiLauncher:
 class ExecuteLauncher:
     """Executes a job by `dagster job execute`: without webserver and daemon."""
 
-    def __init__(self, home: Path, instance: "DagsterInstance") -> None:
-        self._folder, self._instance = home / "services" / "run", instance
+    def __init__(self, home: Path, instance: "DagsterInstance", env: Mapping[str, str]) -> None:
+        self._folder, self._instance, self._env = home / "services" / "run", instance, env
         self.process: processes.Process | None = None
 
     def launch(self, job: str, config: Mapping[str, Any]) -> str:
@@ -149,7 +148,7 @@ class ExecuteLauncher:
         config_file.write_text(json.dumps(config))
         command = [sys.executable, "-m", "dagster", "job", "execute", "-m", MODULE, "-j", job]
         command += ["-c", str(config_file), "--tags", json.dumps({LAUNCH_TAG: launch})]
-        self.process = processes.start(command, self._folder, port=0, tied=True, farewell=signal.SIGTERM)
+        self.process = processes.start(command, self._folder, port=0, tied=True, farewell=signal.SIGTERM, env=self._env)
         processes.await_health("The run", self.process, self._folder, lambda: bool(self._run(launch)), START_TIMEOUT_S)
         return self._run(launch)[0].run_id
 

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.fields import FieldInfo
 
 from cryptoflow.errors import ConfigError
+from cryptoflow.venues import CRYPTOCOMPARE, VENUES
 
 DEFAULT_TIMEOUT_S = 150.0
 """How long a timed run streams, in seconds."""
@@ -25,12 +26,15 @@ DEFAULT_AHEAD_S = 60.0
 MAX_HISTORY_DAYS = 36500
 """A hundred years: what ended before the year 1 is no date."""
 
-OFFICIAL_URL = "wss://streamer.cryptocompare.com/v2"
+OFFICIAL_URL = CRYPTOCOMPARE.url
 DEFAULT_SUBSCRIPTIONS = "0~Coinbase~BTC~USD,0~Binance~BTC~USDT,0~Kraken~BTC~USD,0~CoinDeal~BTC~USD,0~Gemini~BTC~USD"
 SIMULATED, REAL = "simulated", "cryptocompare"
 """The topic and the keyspace of simulated trades, and those of a real source, where none is named."""
 
 BY_SOURCE = f"{REAL}; {SIMULATED} for the simulator"
+
+LONE_SOURCES = ("auto", "cryptocompare", "simulator")
+SOURCES = f"one of {', '.join(LONE_SOURCES)}, or some of {', '.join(VENUES)}, comma-separated"
 
 HOUR_S = 3600
 
@@ -84,6 +88,16 @@ def _without_secrets(url: str) -> str:
     return url
 
 
+def _known_source(text: str) -> str:
+    names = list(dict.fromkeys(_listed(text.lower()).split(",")))
+    for name in names:
+        if name not in (*LONE_SOURCES, *VENUES):
+            raise ValueError(f"{name} is no source")
+    if len(names) > 1 and (alone := [name for name in names if name in LONE_SOURCES]):
+        raise ValueError(f"{alone[0]} is a source by itself alone")
+    return ",".join(names)
+
+
 def _known_zone(name: str) -> str:
     if name not in available_timezones():
         raise ValueError("it is no time zone, such as UTC or Europe/Berlin")
@@ -104,6 +118,31 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
+SocketUrl = Annotated[str, AfterValidator(_without_secrets)]
+RestUrl = Annotated[str, AfterValidator(_without_secrets)]
+
+
+def _socket_url(name: str) -> Any:
+    venue = VENUES[name]
+    return _setting(f"{name.upper()}_URL", venue.url, f"the address of {venue.market}'s websocket", pattern=r"^wss?://")
+
+
+def _rest_url(name: str) -> Any:
+    venue = VENUES[name]
+    text = f"the address of {venue.market}'s REST: scheme and host"
+    return _setting(f"{name.upper()}_REST_URL", venue.rest_url, text, pattern=r"^https?://[^/]+/?$")
+
+
+def _venues(source: str) -> tuple[str, ...]:
+    return tuple(name for name in source.split(",") if name in VENUES)
+
+
+def _default_subscriptions(source: str) -> str:
+    """Of a source of venues those of the default that they have."""
+    venues, default = _venues(source), DEFAULT_SUBSCRIPTIONS.split(",")
+    return ",".join(sub for sub in default if not venues or any(VENUES[name].takes(sub) for name in venues))
+
+
 class Settings(BaseModel):
     """A group of settings."""
 
@@ -115,22 +154,31 @@ class Settings(BaseModel):
 class FeedSettings(Settings):
     """Where trades come from. The API key is not here: it is read from the environment, at the last moment."""
 
-    source: Literal["auto", "cryptocompare", "simulator"] = _setting(
+    source: Annotated[str, AfterValidator(_known_source)] = _setting(
         "CRYPTOFLOW_SOURCE",
         "auto",
-        "the feed; auto: cryptocompare if there is an API key, else the simulator",
+        f"where trades come from: {SOURCES}; auto: cryptocompare if there is an API key, else the simulator",
     )
     url: Annotated[str, AfterValidator(_without_secrets)] = _setting(
         "CRYPTOCOMPARE_URL",
         OFFICIAL_URL,
-        "the feed's address, without the key",
+        "CryptoCompare's address, without the key",
         pattern=r"^wss?://",
     )
+    coinbase_url: SocketUrl = _socket_url("coinbase")
+    coinbase_rest_url: RestUrl = _rest_url("coinbase")
+    binance_url: SocketUrl = _socket_url("binance")
+    binance_rest_url: RestUrl = _rest_url("binance")
+    kraken_url: SocketUrl = _socket_url("kraken")
+    kraken_rest_url: RestUrl = _rest_url("kraken")
+    gemini_url: SocketUrl = _socket_url("gemini")
+    gemini_rest_url: RestUrl = _rest_url("gemini")
     subscriptions: List = _setting(
         "CRYPTOFLOW_SUBSCRIPTIONS",
-        DEFAULT_SUBSCRIPTIONS,
+        lambda earlier: _default_subscriptions(earlier.get("source", "auto")),
         "comma-separated 0~MARKET~COIN~CURRENCY",
         old_env="CRYPTOCOMPARE_SUBSCRIPTIONS",
+        default_text=f"{DEFAULT_SUBSCRIPTIONS.replace(',', ', ')}; of venues' own feeds those that they have",
     )
     simulator_rate: Positive = _setting(
         "CRYPTOFLOW_SIMULATOR_RATE", 100.0, "trades/s that the run's own simulator generates"
@@ -156,6 +204,19 @@ class FeedSettings(Settings):
     def subscription_list(self) -> tuple[str, ...]:
         """The subscriptions, one by one."""
         return tuple(self.subscriptions.split(","))
+
+    @property
+    def venues(self) -> tuple[str, ...]:
+        """The names of the venues whose own feeds are the source; none if it is another."""
+        return _venues(self.source)
+
+    def venue_url(self, name: str) -> str:
+        """Where the websocket of a venue is."""
+        return str(getattr(self, f"{name}_url"))
+
+    def venue_rest_url(self, name: str) -> str:
+        """Where the REST of a venue is."""
+        return str(getattr(self, f"{name}_rest_url"))
 
 
 class KafkaSettings(Settings):

@@ -71,7 +71,8 @@ def _secret_sent(found: Settings, env: Mapping[str, str]) -> str | None:
     match found:
         case FeedSettings():
             key = api_key(env)
-            return "CRYPTOCOMPARE_API_KEY" if key and not is_simulated(found, key) else None
+            sent = key and not found.venues and not is_simulated(found, key)
+            return "CRYPTOCOMPARE_API_KEY" if sent else None
         case KafkaSettings():
             return "KAFKA_PASSWORD" if found.password and "SASL" in found.security_protocol else None
         case CassandraSettings():
@@ -113,6 +114,8 @@ def _allowed_replay(replay: str, env: Mapping[str, str]) -> str:
 
 def _real(path: Path) -> str | None:
     try:
-        return os.path.realpath(path)
+        real = os.path.realpath(path)
+        # Behind a link that leads to itself it takes links for folders; asked again it follows them.
+        return real if os.path.realpath(real) == real else None
     except ValueError:  # no name of a file
         return None

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from cassandra.cluster import Session
 from pyspark.sql import SparkSession
 
 with warnings.catch_warnings():
@@ -27,6 +28,7 @@ from cryptoflow.local.processes import free_port
 from cryptoflow.local.service import LOOPBACK, Service
 from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings
 from cryptoflow.spark.session import spark_session
+from cryptoflow_tests.repairing import World, tables, world_in
 from cryptoflow_tests.running import SECRET_KEY, Workplace, new_place, running, services_env
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -171,6 +173,23 @@ def place(tmp_path: Path, jars_home: Path, kafka_bootstrap: str, cassandra_port:
     """A folder with the tests' services in its environment."""
     services = services_env(kafka_bootstrap, cassandra_port)
     return new_place(tmp_path, jars_home, CRYPTOCOMPARE_API_KEY=SECRET_KEY, **services)
+
+
+@pytest.fixture(scope="session")
+def repair_tables(cassandra_port: int) -> Iterator[Session]:
+    """The tables of all worlds: to make them takes seconds."""
+    with tables(CassandraSettings(port=cassandra_port, keyspace=f"test_{uuid.uuid4().hex}")) as made:
+        yield made
+
+
+@pytest.fixture
+def world(place: Workplace, repair_tables: Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """For tests of repairs: an empty topic and empty tables, which the environment names."""
+    place.env["CASSANDRA_KEYSPACE"] = str(repair_tables.keyspace)
+    for name, value in place.env.items():
+        monkeypatch.setenv(name, value)
+    with world_in(place, repair_tables) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

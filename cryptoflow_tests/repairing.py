@@ -12,20 +12,23 @@ from cassandra.cluster import Session
 from kafka import KafkaProducer, TopicPartition
 
 from cryptoflow.kafka_io.connection import admin_client, client_config
-from cryptoflow.kafka_io.log import Log, Offsets, open_log
+from cryptoflow.kafka_io.log import Log, open_log
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.model.candle import Candle, candle_row, candles_of
+from cryptoflow.model.offsets import Offsets
 from cryptoflow.model.trade import Trade, kafka_key, write_trade
 from cryptoflow.model.window import EPOCH
-from cryptoflow.pipeline.repair import RepairedHour, Summary, Wanted, repair
-from cryptoflow.pipeline.supervision import Control
+from cryptoflow.pipeline.correct import RepairedHour
+from cryptoflow.pipeline.part import RunContext
+from cryptoflow.pipeline.repair import Summary, Wanted, repair
 from cryptoflow.runtime.holder import Holder
 from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings
+from cryptoflow.simulator.cryptocompare import REPLAYED_TRADES
 from cryptoflow.tables import lease, reader
 from cryptoflow.tables.connection import connect, ensure_schema
 from cryptoflow.tables.ledger import Ledger
 from cryptoflow.tables.progress import Place, Progress
-from cryptoflow.tables.schema import CANDLES, TABLES, BatchRecord, HourRow, MarkRow
+from cryptoflow.tables.schema import CANDLES, TABLES, TRADE_WINDOWS, BatchRecord, HourRow, MarkRow
 from cryptoflow.tables.writer import TableWriter
 from cryptoflow_tests.exactness import cassandra, check_tables, kafka
 from cryptoflow_tests.running import Workplace
@@ -147,12 +150,12 @@ class World:
         with admin_client(self.kafka, "to delete records") as admin:
             admin.delete_records({TopicPartition(self.kafka.topic, place): end for place, end in offsets.items()})
 
-    def repair(self, *hours: datetime, control: Control | None = None, **wanted: Any) -> Summary:
+    def repair(self, *hours: datetime, run: RunContext | None = None, **wanted: Any) -> Summary:
         """Repair hours, or without any all that are marked."""
         self.after_hours.clear()
-        control, told = control or Control(), lambda hour, done: self.after_hours.append((hour, done))
+        run, note = run or RunContext(self.home), lambda hour, done: self.after_hours.append((hour, done))
         asked = Wanted(hours or None, **wanted)
-        return repair(self.kafka, self.cassandra, SparkSettings(), self.home, control, asked, told)
+        return repair(self.kafka, self.cassandra, SparkSettings(), run, asked, note)
 
     def check(self, trades: Iterable[Trade] | None = None) -> None:
         """Both tables hold the candles of the trades, by default of all that were sent."""
@@ -198,3 +201,17 @@ def tables(cassandra: CassandraSettings) -> Iterator[Session]:
     with connect(cassandra) as session:
         ensure_schema(session, cassandra)
         yield session
+
+
+@contextmanager
+def lost_tables(place: Workplace, hours: int) -> Iterator[World]:
+    """Finished hours in Kafka from `T0` on, some of their trades twice, and no table of candles any more."""
+    with tables(cassandra(place)) as session, world_in(place, session) as world:
+        world.commit([], moment(T0), begins=world.log().ends())
+        for start_s in range(T0, T0 + hours * HOUR_S, HOUR_S):
+            trades = some_trades(start_s, start_s + HOUR_S, 10)
+            world.send([*trades, *trades[-REPLAYED_TRADES:]])
+            world.commit(trades, moment(start_s) + ONE_HOUR)
+        for table in (CANDLES, TRADE_WINDOWS):
+            session.execute(f"DROP TABLE {table.name}")
+        yield world

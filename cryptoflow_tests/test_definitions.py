@@ -16,7 +16,7 @@ import yaml
 from dagster._core.workspace.load import load_workspace_process_context_from_yaml_paths
 
 from cryptoflow.definitions import defs
-from cryptoflow.defs.jobs import JOBS, kafka_mode, side_by_side
+from cryptoflow.defs.jobs import STREAMING, kafka_mode, side_by_side
 from cryptoflow.defs.resources import RESOURCES
 from cryptoflow.runtime.stop import SHUTDOWN_S, Deadline
 
@@ -72,7 +72,9 @@ SNAPSHOT = {
     "pools": {"aggregate_trades": "spark", "aggregate_in_memory": "spark", "candle_hours": "repair"},
     "resources": {
         "feed": [
-            "source", "url", "subscriptions", "simulator_rate", "replay", "replay_speed", "reconnect_for_s",
+            "source", "url", "coinbase_url", "coinbase_rest_url", "binance_url", "binance_rest_url", "kraken_url",
+            "kraken_rest_url", "gemini_url", "gemini_rest_url", "subscriptions", "simulator_rate", "replay",
+            "replay_speed", "reconnect_for_s",
         ],
         "kafka": [
             "bootstrap_servers", "topic", "history_topic", "partitions", "replication", "retention_hours",
@@ -178,7 +180,7 @@ def test_the_names_are_the_promised_ones() -> None:
 def test_every_definition_is_described() -> None:
     repository = defs.get_repository_def()
     described: list[Any] = [*our_jobs(), *repository.sensor_defs, *repository.schedule_defs]
-    described += [node.definition for job in JOBS for node in job.nodes]
+    described += [node.definition for job in STREAMING for node in job.nodes]
     described += defs.resolve_all_asset_specs()
     assert [each.name for each in described if not each.description] == []
 
@@ -186,7 +188,7 @@ def test_every_definition_is_described() -> None:
 def test_the_ops_stream_for_the_promised_time_by_default() -> None:
     found = {
         node.name: node.definition.config_schema.default_value
-        for job in JOBS
+        for job in STREAMING
         for node in job.nodes
         if isinstance(node.definition, dg.OpDefinition)
     }

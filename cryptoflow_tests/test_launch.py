@@ -48,12 +48,6 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-@pytest.fixture
-def no_dagster_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DAGSTER_HOME", "to be restored")
-    monkeypatch.delenv("DAGSTER_HOME")
-
-
 def run_with(op: dg.OpDefinition, instance: dg.DagsterInstance) -> str:
     """The id of a run of the op that is over."""
 
@@ -65,40 +59,32 @@ def run_with(op: dg.OpDefinition, instance: dg.DagsterInstance) -> str:
     return tested.execute_in_process(instance=instance, raise_on_error=False).run_id
 
 
-@pytest.mark.usefixtures("no_dagster_home")
 def test_dagsters_home_is_below_ours_with_our_settings(tmp_path: Path) -> None:
-    folder = prepare_home(tmp_path)
+    folder = prepare_home(tmp_path, {})
     assert folder == tmp_path / "dagster"
-    assert os.environ["DAGSTER_HOME"] == str(folder)
     assert yaml.safe_load((folder / "dagster.yaml").read_text())["telemetry"] == {"enabled": False}
-    with dg.DagsterInstance.get() as found:
+    with dg.DagsterInstance.from_config(str(folder)) as found:
         assert found.root_directory == str(folder)
 
 
-@pytest.mark.usefixtures("no_dagster_home")
 def test_a_home_is_absolute_for_processes_in_other_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DAGSTER_HOME", "mine")
-    assert prepare_home(tmp_path) == tmp_path / "mine"
-    assert os.environ["DAGSTER_HOME"] == str(tmp_path / "mine")
+    assert prepare_home(tmp_path, {"DAGSTER_HOME": "mine"}) == tmp_path / "mine"
 
 
-def test_another_home_of_the_environment_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "mine"))
-    assert prepare_home(tmp_path / "ours") == tmp_path / "mine"
+def test_another_home_of_the_environment_is_respected(tmp_path: Path) -> None:
+    assert prepare_home(tmp_path / "ours", {"DAGSTER_HOME": str(tmp_path / "mine")}) == tmp_path / "mine"
     assert (tmp_path / "mine" / "dagster.yaml").exists()
     assert not (tmp_path / "ours").exists()
 
 
-def test_an_empty_variable_counts_as_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DAGSTER_HOME", "")
-    assert prepare_home(tmp_path) == tmp_path / "dagster"
+def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
+    assert prepare_home(tmp_path, {"DAGSTER_HOME": ""}) == tmp_path / "dagster"
 
 
-def test_the_settings_of_a_user_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+def test_the_settings_of_a_user_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: true}\n")
-    prepare_home(tmp_path)
+    prepare_home(tmp_path, {"DAGSTER_HOME": str(tmp_path)})
     assert (tmp_path / "dagster.yaml").read_text() == "telemetry: {enabled: true}\n"
 
 
@@ -128,7 +114,7 @@ def test_a_taken_port_of_the_ui_is_told_and_nothing_is_started(tmp_path: Path) -
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(PrerequisiteError, match=rf"Port {port}, .* is taken: .*--ui-port.*--no-ui"):
-            UiLauncher(tmp_path, port)
+            UiLauncher(tmp_path, port, {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -162,11 +148,8 @@ def test_one_that_is_gone_already_is_no_error(tmp_path: Path) -> None:
     end_family(process)
 
 
-def test_a_job_that_does_not_start_is_told_with_its_last_words(
-    tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    launcher = ExecuteLauncher(tmp_path, instance)
+def test_a_job_that_does_not_start_is_told_with_its_last_words(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    launcher = ExecuteLauncher(tmp_path, instance, {**os.environ, "DAGSTER_HOME": str(tmp_path)})
     with pytest.raises(ServiceError, match=r"(?s)The run ended while it started.*no_such_job"):
         launcher.launch("no_such_job", {})
     launcher.close()

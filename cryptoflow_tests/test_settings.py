@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given as drawn
@@ -43,9 +43,14 @@ SECRET = "s3cret-that-nobody-may-see"
 
 PROMISED = {
     "CRYPTOCOMPARE_URL": "wss://streamer.cryptocompare.com/v2",
-    "CRYPTOFLOW_SUBSCRIPTIONS": (
-        "0~Coinbase~BTC~USD,0~Binance~BTC~USDT,0~Kraken~BTC~USD,0~CoinDeal~BTC~USD,0~Gemini~BTC~USD"
-    ),
+    "COINBASE_URL": "wss://ws-feed.exchange.coinbase.com",
+    "COINBASE_REST_URL": "https://api.exchange.coinbase.com",
+    "BINANCE_URL": "wss://stream.binance.com:9443",
+    "BINANCE_REST_URL": "https://api.binance.com",
+    "KRAKEN_URL": "wss://ws.kraken.com/v2",
+    "KRAKEN_REST_URL": "https://api.kraken.com",
+    "GEMINI_URL": "wss://ws.gemini.com",
+    "GEMINI_REST_URL": "https://api.gemini.com",
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
     "KAFKA_TOPIC": "simulated",
     "CASSANDRA_CONTACT_POINTS": "127.0.0.1",
@@ -68,7 +73,12 @@ PROMISED = {
 """Environment variables and defaults that users rely on."""
 
 BAD = [
-    (FeedSettings, "source", "binance", "it must be 'auto', 'cryptocompare' or 'simulator'"),
+    (FeedSettings, "source", "nasdaq", "nasdaq is no source"),
+    (FeedSettings, "source", "coinbase,krakn", "krakn is no source"),
+    (FeedSettings, "source", "coinbase,simulator", "simulator is a source by itself alone"),
+    (FeedSettings, "source", ",", "it is empty"),
+    (FeedSettings, "kraken_url", "https://feed", "it must match ^wss?://"),
+    (FeedSettings, "kraken_rest_url", "https://api/path", "it must match ^https?://[^/]+/?$"),
     (FeedSettings, "url", "https://feed", "it must match ^wss?://"),
     (FeedSettings, "subscriptions", " , ", "it is empty"),
     (FeedSettings, "simulator_rate", "0", "it must be more than 0"),
@@ -107,6 +117,11 @@ BAD = [
 ]
 
 
+OURS = r"(CRYPTO|KAFKA|CASSANDRA|SPARK|COINBASE|BINANCE|KRAKEN|GEMINI)[A-Z]*_[A-Z_]+"
+
+FIVE = "0~Coinbase~BTC~USD,0~Binance~BTC~USDT,0~Kraken~BTC~USD,0~CoinDeal~BTC~USD,0~Gemini~BTC~USD"
+
+
 def all_settings() -> Iterator[tuple[type[Settings], str, Any, str]]:
     """(model, name, field, environment variable) of every setting."""
     return ((model, *setting) for model in MODELS for setting in settings_of(model))
@@ -143,7 +158,7 @@ def test_each_default_is_a_value_that_the_environment_could_say(model: type[Sett
 def test_every_setting_has_a_variable_of_its_own_and_a_description() -> None:
     variables = [env for *_, env in all_settings()]
     assert len(set(variables)) == len(variables)
-    assert [env for env in variables if not re.fullmatch(r"(CRYPTO|KAFKA|CASSANDRA|SPARK)[A-Z]*_[A-Z_]+", env)] == []
+    assert [env for env in variables if not re.fullmatch(OURS, env)] == []
     assert [env for _, _, info, env in all_settings() if not info.description] == []
 
 
@@ -324,5 +339,35 @@ def test_settings_do_not_change() -> None:
         KafkaSettings().topic = "another"
 
 
-def test_the_sources_are_the_promised_ones() -> None:
-    assert get_args(FeedSettings.model_fields["source"].annotation) == ("auto", "cryptocompare", "simulator")
+@pytest.mark.parametrize(
+    ("source", "venues", "subscriptions"),
+    [
+        ("auto", (), FIVE),
+        ("cryptocompare", (), FIVE),
+        ("simulator", (), FIVE),
+        ("coinbase", ("coinbase",), "0~Coinbase~BTC~USD"),
+        ("gemini", ("gemini",), "0~Gemini~BTC~USD"),
+        (" Kraken, coinbase,kraken ", ("kraken", "coinbase"), "0~Coinbase~BTC~USD,0~Kraken~BTC~USD"),
+        (
+            "coinbase,binance,kraken",
+            ("coinbase", "binance", "kraken"),
+            "0~Coinbase~BTC~USD,0~Binance~BTC~USDT,0~Kraken~BTC~USD",
+        ),
+    ],
+)
+def test_a_source_has_the_subscriptions_of_its_markets(
+    source: str, venues: tuple[str, ...], subscriptions: str
+) -> None:
+    feed = load(FeedSettings, {"source": source}, {})
+    assert (feed.venues, feed.subscriptions) == (venues, subscriptions)
+    said = load(FeedSettings, {"source": source}, {"CRYPTOCOMPARE_SUBSCRIPTIONS": "0~Kraken~ETH~EUR"})
+    assert said.subscriptions == "0~Kraken~ETH~EUR"
+
+
+def test_venues_of_their_own_are_real_and_have_their_addresses() -> None:
+    feed = load(FeedSettings, {"source": "kraken", "kraken_url": "ws://127.0.0.1:1/v2"}, {})
+    assert (store_name(feed, None), store_name(feed, "key")) == ("cryptocompare", "cryptocompare")
+    assert (feed.venue_url("kraken"), feed.venue_rest_url("kraken")) == (
+        "ws://127.0.0.1:1/v2",
+        "https://api.kraken.com",
+    )

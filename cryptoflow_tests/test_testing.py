@@ -12,5 +12,5 @@ def test_the_examples_run() -> None:
 
 
 def test_the_public_names_are_the_simulators() -> None:
-    assert sorted(testing.__all__) == ["Faults", "Sent", "Simulator", "SimulatorConfig", "frames"]
+    assert sorted(testing.__all__) == ["Faults", "Sent", "Simulator", "SimulatorConfig", "Tally", "frames"]
     assert all(getattr(testing, name) is getattr(simulator, name) for name in testing.__all__)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
@@ -29,7 +30,7 @@ CONFIGS: list[tuple[type[Settings], dict[str, st.SearchStrategy[Any]]]] = [
     (
         FeedSettings,
         {
-            "source": st.sampled_from(["auto", "cryptocompare", "simulator"]),
+            "source": st.sampled_from(["auto", "cryptocompare", "simulator", "kraken", "coinbase,binance"]),
             "url": st.sampled_from(["wss://streamer.cryptocompare.com/v2", "ws://elsewhere", "wss://127.0.0.1:1"]),
         },
     ),
@@ -57,7 +58,7 @@ a_config = st.sampled_from(CONFIGS).flatmap(
 def sends_no_secret(found: Any) -> bool:
     """Whether the settings need none of the secrets."""
     if isinstance(found, FeedSettings):
-        return found.source == "simulator"
+        return found.source == "simulator" or bool(found.venues)
     if isinstance(found, KafkaSettings):
         return "SASL" not in found.security_protocol
     return isinstance(found, SparkSettings) and found.master.startswith("local")
@@ -109,6 +110,8 @@ PARTS = st.sampled_from(["day", "deep", "out", "root", "loop", "..", ".", "", "i
 
 
 @drawn(st.lists(PARTS, min_size=1, max_size=6))
+@example(["loop", "..", "out"])
+@example(["loop", "..", "root", "etc"])
 def test_a_replay_that_a_run_config_names_lies_in_the_folder(folder: Path, parts: list[str]) -> None:
     found = taken(FeedSettings, {"replay": "/".join(parts)}, {"CRYPTOFLOW_REPLAY_FOLDER": str(folder)})
     if isinstance(found, str):

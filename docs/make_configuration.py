@@ -64,7 +64,7 @@ def _automation(model: type[Settings], of: str) -> str:
 def _default(info: FieldInfo) -> str:
     said = default_text(info)
     if said is None or said != str(info.default):
-        return said or "none"
+        return (said or "none").replace("~", r"\~")
     return f"`{said.replace(',', ', ')}`"
 
 

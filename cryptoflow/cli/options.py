@@ -1,6 +1,6 @@
 """The settings as options of the command line, made from their models.
 
-An option sets its environment variable for this process and those it starts, and so wins over the environment.
+An option stands for its environment variable, and wins over it: `environment` has both.
 Passwords have no option: a command line can be read by everybody on the machine.
 """
 
@@ -68,16 +68,15 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def apply(given: Mapping[str, str | None]) -> None:
-    """Put the options that were given into the environment.
+def environment(given: Mapping[str, str | None], env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment with the options that were given: for what is read here, and for processes that are started.
 
     Raises:
         ConfigError: a setting, given or from the environment, can't be used.
     """
-    os.environ.update({env: value for env, value in given.items() if value is not None})
+    made = {**env, **{variable: value for variable, value in given.items() if value is not None}}
     for model in MODELS:
-        loaded = load(model)
+        loaded = load(model, env=made)
         # As the settings have them: a path is absolute there, and means the same in another folder.
-        os.environ.update(
-            {env: str(getattr(loaded, name)) for name, _, env in settings_of(model) if os.environ.get(env)}
-        )
+        made |= {variable: str(getattr(loaded, name)) for name, _, variable in settings_of(model) if made.get(variable)}
+    return made

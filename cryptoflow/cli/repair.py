@@ -9,16 +9,17 @@ import typer
 
 from cryptoflow import settings
 from cryptoflow.cli.candles import Market, Pair, coins_of
-from cryptoflow.cli.options import apply, with_settings
+from cryptoflow.cli.options import environment, with_settings
 from cryptoflow.cli.screen import Rate
 from cryptoflow.errors import ConfigError
 from cryptoflow.render import new_console
+from cryptoflow.runtime.metrics import PartMetrics, RepairMetrics
 from cryptoflow.runtime.stop import stop_on_signals
 from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings, load
 
 if TYPE_CHECKING:
-    from cryptoflow.pipeline.repair import RepairedHour, Summary
-    from cryptoflow.pipeline.supervision import Figures
+    from cryptoflow.pipeline.correct import RepairedHour
+    from cryptoflow.pipeline.repair import Summary
 
 From = Annotated[
     str | None,
@@ -30,21 +31,21 @@ To = Annotated[str | None, typer.Option("--to", help="Up to this time; now if le
 @with_settings
 def repair(start: From = None, end: To = None, market: Market = None, pair: Pair = None, **given: str | None) -> None:
     """Repair hours: those that wait for it, or all of a stretch of time. Ctrl-C ends it after the hour at hand."""
-    apply(given)
+    env = environment(given)
     from cryptoflow.pipeline import repair as repairs  # here, as it takes a while to import
-    from cryptoflow.pipeline.supervision import Control
+    from cryptoflow.pipeline.part import RunContext
 
     stretch = stretch_of(start, end, datetime.now(UTC))
     wanted = repairs.Wanted(stretch and repairs.hours_between(*stretch), market, coins_of(pair))
-    stores = load(KafkaSettings), load(CassandraSettings), load(SparkSettings)
+    stores = load(KafkaSettings, env=env), load(CassandraSettings, env=env), load(SparkSettings, env=env)
     console = new_console()
 
     def say(hour: datetime, done: "Sequence[RepairedHour]") -> None:
         console.print(hour_line(hour, done), highlight=False, soft_wrap=True)
 
     with stop_on_signals() as stop, console.status("Looking what is to be repaired.") as status:
-        control = Control(stop=stop, report=_reporter(status.update))
-        summary = repairs.repair(*stores, settings.home(), control, wanted, say)
+        context = RunContext(settings.home(env), stop=stop, report=_reporter(status.update))
+        summary = repairs.repair(*stores, context, wanted, say)
     for line in summary_lines(summary, stopped=stop.is_set()):
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -78,19 +79,20 @@ def time_of(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _reporter(show: Callable[[str], None]) -> "Callable[[Figures], None]":
+def _reporter(show: Callable[[str], None]) -> Callable[[PartMetrics], None]:
     rate = Rate()
 
-    def report(figures: "Figures") -> None:
-        show(progress_line(figures, rate.of(figures["trades_read"], time.monotonic())))
+    def report(metrics: PartMetrics) -> None:
+        assert isinstance(metrics, RepairMetrics)
+        show(progress_line(metrics, rate.of(metrics.trades_read, time.monotonic())))
 
     return report
 
 
-def progress_line(figures: "Figures", trades_per_s: float) -> str:
+def progress_line(metrics: RepairMetrics, trades_per_s: float) -> str:
     """How far it has come, as one line."""
-    hours, left, read = (figures[name] for name in ("hours", "hours_left", "trades_read"))
-    return f"{hours:,.0f} hours done, {left:,.0f} left   trades read {read:,.0f}   trades/s {trades_per_s:,.0f}"
+    done, left, read = metrics.hours, metrics.hours_left, metrics.trades_read
+    return f"{done:,} hours done, {left:,} left   trades read {read:,}   trades/s {trades_per_s:,.0f}"
 
 
 def hour_line(hour: datetime, done: "Sequence[RepairedHour]") -> str:

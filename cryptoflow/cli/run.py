@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cryptoflow import settings
-from cryptoflow.cli.options import apply, with_settings
+from cryptoflow.cli.options import environment, with_settings
 from cryptoflow.cli.screen import WAITING, Candles, Rate, Screen, figures_line, screen, totals
 from cryptoflow.cli.services import fetching
 from cryptoflow.errors import CryptoflowError
@@ -59,20 +59,24 @@ def run(
     **given: str | None,
 ) -> None:
     """Run the main job: start what it needs, show the candles as they form, end cleanly after the timeout or Ctrl-C."""
-    apply(given)
     checked_timeout_s(timeout)
+    env = environment(given)
     with stop_on_signals() as stop:
-        ended_well = Session(mode, timeout, ui_port if ui else None, stop).run()
+        ended_well = RunCommand(mode, timeout, ui_port if ui else None, env, stop).run()
     if not ended_well:
         raise typer.Exit(1)
 
 
-class Session:
+class RunCommand:
     """One `cryptoflow run`."""
 
-    def __init__(self, mode: Mode, timeout_s: float, ui_port: int | None, stop: threading.Event) -> None:
+    def __init__(
+        self, mode: Mode, timeout_s: float, ui_port: int | None, env: Mapping[str, str], stop: threading.Event
+    ) -> None:
         self._mode, self._timeout_s, self._ui_port, self._stop = mode, timeout_s, ui_port, stop
-        self._home = settings.home()
+        self._home, self._env = settings.home(env), env
+        self._kafka, self._cassandra = load(KafkaSettings, env=env), load(CassandraSettings, env=env)
+        self._spark = load(SparkSettings, env=env)
         self._console = new_console()
 
     def run(self) -> bool:
@@ -82,10 +86,8 @@ class Session:
             CryptoflowError: what it needs could not be started, or the disk is full.
         """
         doctor.require([doctor.checked("Java", doctor.java)])
-        if is_simulated(load(FeedSettings), settings.api_key()):
+        if is_simulated(load(FeedSettings, env=self._env), settings.api_key(self._env)):
             self._say(" ".join((SIMULATED, *self._destination())))
-        # For the processes that are started now, which work in other folders.
-        os.environ |= {TIED_TO: str(os.getpid()), "CRYPTOFLOW_HOME": str(self._home)}
         with ExitStack() as stack:
             instance, launcher = stack.enter_context(self._started())
             look_at_disk = stack.enter_context(full_disk_told(self._home))
@@ -103,7 +105,7 @@ class Session:
 
     def _destination(self) -> Iterator[str]:
         if self._mode is Mode.KAFKA:
-            yield destination(load(KafkaSettings).topic, load(CassandraSettings).keyspace)
+            yield destination(self._kafka.topic, self._cassandra.keyspace)
 
     @contextmanager
     def _started(self) -> Iterator[tuple["DagsterInstance", "Launcher"]]:
@@ -112,12 +114,15 @@ class Session:
         # services start meanwhile.
         from cryptoflow.launch import UiLauncher, prepare_home
 
-        prepare_home(self._home)
+        dagster_home = prepare_home(self._home, self._env)
+        # For processes that work in other folders, and end with this one.
+        own = {TIED_TO: str(os.getpid()), "CRYPTOFLOW_HOME": str(self._home), "DAGSTER_HOME": str(dagster_home)}
+        env = {**self._env, **own}
         with ExitStack() as stack:
             serving = None
             if self._ui_port is not None:
                 self._say("Dagster starts.")
-                serving = stack.enter_context(closing(UiLauncher(self._home, self._ui_port)))
+                serving = stack.enter_context(closing(UiLauncher(self._home, self._ui_port, env)))
             if self._mode is Mode.KAFKA:
                 stack.callback(lifecycle.end, self._services_up())
             from dagster import DagsterInstance
@@ -126,12 +131,12 @@ class Session:
 
             if serving:
                 serving.await_ready()  # it makes a new home's storage, and whoever does so at the same time spoils it
-                self._say(f"Dagster UI: {serving.url}   Spark UI: http://127.0.0.1:{load(SparkSettings).ui_port}")
-            instance = stack.enter_context(DagsterInstance.get())
-            yield instance, serving or stack.enter_context(closing(ExecuteLauncher(self._home, instance)))
+                self._say(f"Dagster UI: {serving.url}   Spark UI: http://127.0.0.1:{self._spark.ui_port}")
+            instance = stack.enter_context(DagsterInstance.from_config(str(dagster_home)))
+            yield instance, serving or stack.enter_context(closing(ExecuteLauncher(self._home, instance, env)))
 
     def _services_up(self) -> dict[str, Process]:
-        wanted = lifecycle.services(load(KafkaSettings), load(CassandraSettings))
+        wanted = lifecycle.services(self._kafka, self._cassandra)
         with fetching(self._console) as progress:
             return lifecycle.up(self._home, wanted, tied=True, tell=self._say, progress=progress)
 
@@ -142,18 +147,17 @@ class Session:
             home = self._home
             yield lambda run_id: [candle for part in read_statuses(home, run_id).values() for candle in part.candles]
             return
-        from cryptoflow.tables.connection import connect, ensure_schema
+        from cryptoflow.tables.connection import TRANSIENT_ERRORS, connect, ensure_schema
         from cryptoflow.tables.reader import LatestCandles
 
-        cassandra = load(CassandraSettings)
-        with connect(cassandra) as session:
-            ensure_schema(session, cassandra)
-            latest = LatestCandles(session, load(SparkSettings).window_s, SHOWN_EACH)
+        with connect(self._cassandra) as session:
+            ensure_schema(session, self._cassandra)
+            latest = LatestCandles(session, self._spark.window_s, SHOWN_EACH)
 
             def newest(_run_id: str) -> Candles:
                 try:
                     return latest.newest(datetime.now(UTC))
-                except CryptoflowError:
+                except (CryptoflowError, *TRANSIENT_ERRORS):
                     return []  # Cassandra is busy: the run itself says if it is gone
 
             yield newest

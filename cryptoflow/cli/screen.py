@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -9,6 +10,7 @@ from rich.text import Text
 
 from cryptoflow.model.candle import Candle, CandleRow
 from cryptoflow.render import candle_table
+from cryptoflow.runtime.metrics import AggregateMetrics, FeedMetrics, IngestMetrics, MemoryMetrics
 from cryptoflow.runtime.status import PartStatus
 from cryptoflow.runtime.stop import Deadline
 
@@ -17,48 +19,48 @@ PLAIN_EVERY_S = 10.0
 
 WAITING = "waiting for repair"
 
-BACKLOG = {
-    "backlog": "backlog",
-    "backlog_done": "done",
-    "backlog_per_s": "backlog/s",
-    "backlog_left_s": "seconds left",
-}
-"""By the figure's name, what it is called on the screen."""
-
 Candles = Sequence[Candle | CandleRow]
 
 
 def totals(parts: Mapping[str, PartStatus]) -> dict[str, float]:
-    """The run's figures, out of its parts'."""
-    ingest = parts.get("ingest_trades", PartStatus()).figures
-    aggregate = parts.get("aggregate_trades", PartStatus()).figures
-    memory = parts.get("aggregate_in_memory", PartStatus()).figures
-    feed = ingest or memory
-    found = aggregate or memory
-    shown: dict[str, float] = {"trades": feed.get("acknowledged", feed.get("trades", 0))}
+    """What the screen shows of a run, out of its parts' metrics."""
+    ingest, aggregate, memory = _told(parts, IngestMetrics), _told(parts, AggregateMetrics), _told(parts, MemoryMetrics)
+    feed = ingest.feed if ingest else memory.feed if memory else FeedMetrics()
+    table = aggregate or AggregateMetrics()
+    shown: dict[str, float] = {"trades": ingest.acknowledged if ingest else feed.trades}
     if aggregate:
-        shown["aggregated"] = (
-            aggregate["input_rows"] - aggregate["late"] - aggregate["duplicates"] - aggregate["unreadable"]
-        )
-        shown["lag"] = aggregate.get("lag", 0)
-    shown["late"] = found.get("late", 0)
-    if found.get("waiting"):
-        shown[WAITING] = found["waiting"]
-    # What the feed's client drops never reaches Kafka; in memory mode both are counted in one place.
-    both = (ingest, aggregate) if ingest or aggregate else (memory,)
-    shown["duplicates"] = sum(part.get("duplicates", 0) for part in both)
-    shown["dead letters"] = sum(part.get("unreadable", 0) for part in both)
-    for name in ("gaps", "refused_subscriptions"):
-        if feed.get(name):
-            shown[name.replace("_", " ")] = feed[name]
-    return shown | _backlog(aggregate)
+        shown |= {"aggregated": table.aggregated, "lag": table.stream.lag_trades or 0}
+    shown["late"] = table.late + (memory.late if memory else 0)
+    if table.waiting_trades:
+        shown[WAITING] = table.waiting_trades
+    # What the feed's client drops never reaches Kafka.
+    shown["duplicates"] = feed.duplicates + table.duplicates
+    shown["dead letters"] = feed.unreadable + table.unreadable
+    if feed.gaps:
+        shown["gaps"] = feed.gaps
+    if feed.refused_subscriptions:
+        shown["refused subscriptions"] = feed.refused_subscriptions
+    return shown | _backlog(table)
 
 
-def _backlog(aggregate: Mapping[str, float]) -> dict[str, float]:
+Told = TypeVar("Told", IngestMetrics, AggregateMetrics, MemoryMetrics)
+
+
+def _told(parts: Mapping[str, PartStatus], kind: type[Told]) -> Told | None:
+    return next((part.metrics for part in parts.values() if isinstance(part.metrics, kind)), None)
+
+
+def _backlog(told: AggregateMetrics) -> dict[str, float]:
     """How far a backlog is worked off, while there is one."""
-    if not aggregate.get("backlog"):
+    if not told.backlog_trades:
         return {}
-    return {label: aggregate[name] for name, label in BACKLOG.items() if name in aggregate}
+    shown = {
+        "backlog": told.backlog_trades,
+        "done": told.backlog_done_trades,
+        "backlog/s": told.backlog_trades_per_s,
+        "seconds left": told.backlog_left_s,
+    }
+    return {name: value for name, value in shown.items() if value is not None}
 
 
 def figures_line(parts: Mapping[str, PartStatus], trades_per_s: float) -> str:

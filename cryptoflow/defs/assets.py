@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import dagster as dg
 
+from cryptoflow.runtime.metrics import AggregateMetrics, FeedMetrics, Kind, Metrics, ProcessMetrics, catalog
 from cryptoflow.tables.schema import CANDLES, TRADE_WINDOWS, Table
 
 FEED, TRADES_TOPIC, DEAD_LETTERS_TOPIC = "feed", "trades_topic", "dead_letters_topic"
@@ -36,35 +37,18 @@ class Told(NamedTuple):
     """A figure without which, or with a zero in it, there is nothing to tell."""
 
 
-def _same(*names: str) -> dict[str, str]:
-    return {name: name for name in names}
+def _plotted(*kinds: type[Metrics]) -> dict[str, str]:
+    """All metrics of the kinds, under their names, but for times, which only grow."""
+    return {name: name for kind in kinds for name, metric in catalog(kind).items() if metric.kind is not Kind.TIME}
 
 
-FROM_FEED = _same(
-    "trades_per_s", "trades", "duplicates", "unreadable", "gaps", "connects", "refused_subscriptions", "memory_mb"
-)
-INTO_TABLES = _same(
-    "trades_per_s",
-    "rows_written",
-    "input_rows",
-    "late",
-    "waiting",
-    "backlog",
-    "duplicates",
-    "unreadable",
-    "lag",
-    "watermark_delay_s",
-    "rows_per_s",
-    "state_rows",
-    "batch_ms",
-    "batches",
-    "memory_mb",
-)
+FROM_FEED = _plotted(ProcessMetrics, FeedMetrics)
+INTO_TABLES = _plotted(ProcessMetrics, AggregateMetrics)
 
 TOLD: Mapping[str, tuple[Told, ...]] = {
     "ingest_trades": (
         Told(FEED, FROM_FEED),
-        Told(TRADES_TOPIC, _same("trades_per_s", "acknowledged"), fills=True),
+        Told(TRADES_TOPIC, {"trades_per_s": "trades_per_s", "acknowledged": "acknowledged"}, fills=True),
         Told(DEAD_LETTERS_TOPIC, {"unreadable": "found_in_feed"}, silent_without="unreadable"),
     ),
     "aggregate_trades": (
@@ -87,10 +71,10 @@ def events_of(op_name: str, figures: Mapping[str, float]) -> Iterator[dg.AssetMa
     for told in TOLD.get(op_name, ()):
         if told.silent_without is None or figures.get(told.silent_without):
             kind = dg.AssetMaterialization if told.fills and flows else dg.AssetObservation
-            yield kind(asset_key=told.asset, metadata=_plotted(told, figures))
+            yield kind(asset_key=told.asset, metadata=_metadata(told, figures))
 
 
-def _plotted(told: Told, figures: Mapping[str, float]) -> dict[str, float]:
+def _metadata(told: Told, figures: Mapping[str, float]) -> dict[str, float]:
     found = {label: figures[name] for name, label in told.figures.items() if name in figures}
     return {label: round(value, 3) for label, value in found.items() if math.isfinite(value)}
 

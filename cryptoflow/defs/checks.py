@@ -1,22 +1,22 @@
 """The checks of the data, their job and its schedule. They need no Spark: a run of them takes seconds to minutes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
 from cryptoflow.defs.assets import DEAD_LETTERS_TOPIC, TRADES_TOPIC
+from cryptoflow.defs.failures import as_failure
 from cryptoflow.defs.resources import CassandraResource, FeedResource, KafkaResource, SparkResource
-from cryptoflow.errors import CryptoflowError
+from cryptoflow.model.trade import Pair
 from cryptoflow.tables.schema import CANDLES, TRADE_WINDOWS
+from cryptoflow.venues.base import subscribed_pairs
 
 if TYPE_CHECKING:
     from cassandra.cluster import Session
 
     from cryptoflow.pipeline.audit import Comparison, FinishedHour, Span
-    from cryptoflow.tables.reader import Pair
 
 # The audit is imported inside the checks: it brings the clients of Kafka and Cassandra along.
 
@@ -34,19 +34,11 @@ Found = TypeVar("Found")
 NOTHING_FINISHED = "No hour is finished yet."
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """What can't be checked fails the run, with its sentence: no check passes because Kafka is down."""
-    try:
-        yield
-    except CryptoflowError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
-
-
 def _with_session(cassandra: CassandraResource, audit: "Callable[[Session], Found]") -> Found:
+    """What an audit finds. What can't be checked fails the run: no check passes because Kafka is down."""
     from cryptoflow.tables.connection import connect
 
-    with _told(), connect(cassandra.settings()) as session:
+    with as_failure(), connect(cassandra.settings()) as session:
         return audit(session)
 
 
@@ -82,7 +74,7 @@ def closed_hour_matches_topic(
     from cryptoflow.pipeline.audit import finished_hour
     from cryptoflow.pipeline.marking import mark_pairs
 
-    with _told():
+    with as_failure():
         window_s = spark.settings().window_s
 
     def audited(session: "Session") -> "FinishedHour | None":
@@ -97,7 +89,7 @@ def closed_hour_matches_topic(
         yield judged._replace(asset_key=dg.AssetKey(table.name), check_name=CLOSED_HOUR)
 
 
-def unexplained_pairs(hour: "FinishedHour") -> "list[Pair]":
+def unexplained_pairs(hour: "FinishedHour") -> list[Pair]:
     """The pairs that a repair of the hour may put right."""
     if hour.cut:
         return []
@@ -147,11 +139,11 @@ def no_missing_minutes(
     kafka: KafkaResource, cassandra: CassandraResource, spark: SparkResource, feed: FeedResource
 ) -> dg.AssetCheckResult:
     """A pair without a trade in a minute has no candle: a warning, as it may be a quiet market or a gap of the feed."""
-    from cryptoflow.pipeline.audit import missing_windows, subscribed_pairs
+    from cryptoflow.pipeline.audit import missing_windows
 
-    with _told():
+    with as_failure():
         window_s = spark.settings().window_s
-        pairs = subscribed_pairs(feed.settings().subscription_list)
+        pairs = list(dict.fromkeys(subscribed_pairs(feed.settings().subscription_list)))
     found = _with_session(cassandra, lambda session: missing_windows(kafka.settings(), session, window_s, pairs))
     if found is None:
         return _nothing_finished()
@@ -200,7 +192,7 @@ def lag(kafka: KafkaResource, cassandra: CassandraResource, spark: SparkResource
     from cryptoflow.pipeline.audit import backlog
 
     now_s = datetime.now(UTC).timestamp()
-    with _told():
+    with as_failure():
         window_s = spark.settings().window_s
     found = _with_session(cassandra, lambda session: backlog(kafka.settings(), session, window_s, now_s))
     oldest_s = found.oldest_s or 0.0
@@ -217,11 +209,9 @@ def lag(kafka: KafkaResource, cassandra: CassandraResource, spark: SparkResource
 MAX_RUNTIME_S = "1800"
 """A run of the checks holds no lease: if it is killed, this ends its record. 70 million trades are counted by then."""
 
-CHECKS = [closed_hour_matches_topic, no_missing_minutes, dead_letter_share, lag]
-
 data_checks = dg.define_asset_job(
     "data_checks",
-    selection=dg.AssetSelection.checks(*CHECKS),
+    selection=dg.AssetSelection.all_asset_checks(),
     executor_def=dg.in_process_executor,
     tags={"dagster/max_runtime": MAX_RUNTIME_S},
     description="All checks of the data.",
@@ -234,6 +224,3 @@ hourly_data_checks = dg.ScheduleDefinition(
     execution_timezone="UTC",
     description="All checks of the data, when an hour's windows are finished.",
 )
-
-CHECK_JOBS = [data_checks]
-CHECK_SCHEDULES = [hourly_data_checks]

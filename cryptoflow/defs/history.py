@@ -1,14 +1,15 @@
 """Dagster's own history: what a run left is deleted after a while. By itself Dagster keeps every run for ever."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-from dagster import DagsterRunStatus, RunsFilter
+from dagster import RunsFilter
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from cryptoflow import settings
+from cryptoflow.defs.runs import OVER
 from cryptoflow.runtime.lease import working_runs
 from cryptoflow.runtime.status import forget_status
 from cryptoflow.settings import HistorySettings
@@ -16,25 +17,25 @@ from cryptoflow.settings import HistorySettings
 PAGE = 100
 """Runs that are looked up at once, however many there are."""
 
-OVER = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
-"""Statuses of a run that has ended."""
-
 
 @dg.op(description="Deletes all that the runs left which ended longer ago than CRYPTOFLOW_HISTORY_DAYS.")
 def delete_old_runs(context: dg.OpExecutionContext) -> None:
     """Delete them, and say how many they were."""
-    from cryptoflow.definitions import defs  # it imports this module
-
     days = settings.load(HistorySettings).days
-    deleted = 0
-    if days:
-        before = datetime.now(UTC) - timedelta(days=days)
-        for job in defs.get_repository_def().get_all_jobs():
-            for run_id in _old_runs(context.instance, job.name, before):
-                _delete(context.instance, run_id)
-                deleted += 1
+    jobs = [job.name for job in context.repository_def.get_all_jobs()]
+    deleted = delete_ended(context.instance, jobs, datetime.now(UTC) - timedelta(days=days)) if days else 0
     context.log.info(f"{deleted} runs deleted that ended over {days:g} days ago." if days else "All runs are kept.")
     context.add_output_metadata({"deleted_runs": deleted, "days": days})
+
+
+def delete_ended(instance: dg.DagsterInstance, jobs: Iterable[str], before: datetime) -> int:
+    """Delete the runs of the jobs that ended before a time (aware), but those that are needed; gives their number."""
+    deleted = 0
+    for job in jobs:
+        for run_id in _old_runs(instance, job, before):
+            _delete(instance, run_id)
+            deleted += 1
+    return deleted
 
 
 def _old_runs(instance: dg.DagsterInstance, job: str, before: datetime) -> Iterator[str]:
@@ -80,6 +81,3 @@ daily_clean_history = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Deletes old runs each night.",
 )
-
-HISTORY_JOBS = [clean_history]
-HISTORY_SCHEDULES = [daily_clean_history]

@@ -38,4 +38,5 @@ def memory_mode() -> None:
     aggregate_in_memory()
 
 
-JOBS = [ingest, aggregate, kafka_mode, memory_mode]
+STREAMING = [ingest, aggregate, kafka_mode, memory_mode]
+"""The jobs that stream."""

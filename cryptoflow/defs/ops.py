@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from cryptoflow import settings
 from cryptoflow.defs.resources import CassandraResource, FeedResource, KafkaResource, SparkResource
 from cryptoflow.defs.streaming import StreamingConfig, streaming
 from cryptoflow.feeds.source import destination, open_feed
@@ -30,10 +29,10 @@ def ingest_trades(
     """Carry the feed's trades into Kafka."""
     from cryptoflow.pipeline.ingest import ingest
 
-    with streaming(context, config) as (at_work, control), open_feed(feed.settings()) as source:
+    with streaming(context, config) as (at_work, run), open_feed(feed.settings()) as source:
         into = kafka.settings()
         at_work.announce(f"{source.notice} {destination(into.topic)}")
-        at_work.finish(ingest(source, into, settings.home(), control, at_work.on_event))
+        at_work.finish(ingest(source, into, run))
 
 
 @dg.op(
@@ -51,8 +50,8 @@ def aggregate_trades(
     """Aggregate the topic's trades into the candles of both tables."""
     from cryptoflow.pipeline.aggregate import aggregate
 
-    with streaming(context, config) as (at_work, control):
-        at_work.finish(aggregate(kafka.settings(), cassandra.settings(), spark.settings(), settings.home(), control))
+    with streaming(context, config) as (at_work, run):
+        at_work.finish(aggregate(kafka.settings(), cassandra.settings(), spark.settings(), run))
 
 
 @dg.op(description="websocket -> Spark -> console, until the timeout.", tags={"kind": "spark"}, pool=SPARK_POOL)
@@ -68,7 +67,7 @@ def aggregate_in_memory(
 
     console = new_console()
 
-    with streaming(context, config) as (at_work, control), open_feed(feed.settings()) as source:
+    with streaming(context, config) as (at_work, run), open_feed(feed.settings()) as source:
 
         def show(candles: Sequence[Candle]) -> None:
             newest = sorted(candles, key=lambda candle: candle.window_start, reverse=True)
@@ -79,12 +78,10 @@ def aggregate_in_memory(
             context.log.warning(f"Unreadable frame: {reason}")
 
         at_work.announce(source.notice)
-        candles, figures = memory.aggregate_in_memory(
-            source, spark.settings(), settings.home(), control, at_work.on_event, show, refuse
-        )
+        candles, metrics = memory.aggregate_in_memory(source, spark.settings(), run, show, refuse)
         show(candles)
         context.add_output_metadata({"candles": candle_metadata(candles[:SHOWN_CANDLES])})
-        at_work.finish(figures)
+        at_work.finish(metrics)
 
 
 def candle_metadata(candles: Sequence[Candle]) -> dg.TableMetadataValue:

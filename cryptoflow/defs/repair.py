@@ -4,23 +4,25 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from cryptoflow import settings
 from cryptoflow.defs.assets import TRADES_TOPIC
 from cryptoflow.defs.resources import CassandraResource, KafkaResource, SparkResource
 from cryptoflow.defs.runs import draining_run, live_runs, past_runs
 from cryptoflow.defs.streaming import MAX_RUNTIME_TAG, StreamingConfig, streaming
 from cryptoflow.errors import CryptoflowError
+from cryptoflow.model.verdict import VERDICTS
+from cryptoflow.model.window import HOUR
 from cryptoflow.runtime.relaunch import MAX_DELAY_S, PastRun, delay_s
 from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings, load
 
 if TYPE_CHECKING:
-    from cryptoflow.pipeline.repair import RepairedHour, Summary
+    from cryptoflow.pipeline.correct import RepairedHour
+    from cryptoflow.pipeline.repair import Summary
 
 # The repair is imported inside the asset: it brings Spark along; what the sensor asks, inside the sensor.
 
@@ -31,8 +33,6 @@ POOL = "repair"
 
 FIRST_HOUR = "2020-01-01-00:00"
 """Of the partitions, UTC: before all that a topic of trades may hold."""
-
-HOUR = timedelta(hours=1)
 
 HOURS = dg.HourlyPartitionsDefinition(start_date=FIRST_HOUR, timezone="UTC", end_offset=1)
 """The hour at hand is one of them: what of it is finished can be repaired."""
@@ -89,12 +89,11 @@ def candle_hours(
         partition = partition_of(hour)
         context.log_event(dg.AssetMaterialization(CANDLE_HOURS, partition=partition, metadata=metadata))
 
-    with streaming(context.op_execution_context, StreamingConfig(timeout_s=0)) as (_, control):
+    with streaming(context.op_execution_context, StreamingConfig(timeout_s=0)) as (_, run):
         # A backfill from the asset's page is no run of the job, and has no tags of it.
         context.instance.add_run_tags(context.run.run_id, {MAX_RUNTIME_TAG: MAX_RUNTIME_S})
         wanted = Wanted([hour_of(key) for key in context.partition_keys])
-        stores = kafka.settings(), cassandra.settings(), spark.settings()
-        summary = repair(*stores, settings.home(), control, wanted, record)
+        summary = repair(kafka.settings(), cassandra.settings(), spark.settings(), run, wanted, record)
         _refuse_waiting(summary)
     yield from ()
 
@@ -123,7 +122,7 @@ def hour_metadata(done: "Sequence[RepairedHour]") -> dict[str, Any]:
         "duplicates": sum(row.duplicates for row in rows),
         "candles_written": sum(each.written for each in done),
         "candles_removed": sum(each.removed for each in done),
-        **{verdict: verdicts[verdict] for verdict in ("complete", "repaired", "suspect")},
+        **{verdict: verdicts[verdict] for verdict in VERDICTS},
         "pairs": _pairs(done),
     }
 
@@ -264,8 +263,3 @@ def _request(first: str, last: str) -> dg.RunRequest:
     if first == last:
         return dg.RunRequest(partition_key=first)
     return dg.RunRequest(tags={ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last})
-
-
-REPAIR_ASSETS = [candle_hours]
-REPAIR_JOBS = [repair_job]
-REPAIR_SENSORS = [repair_marked_hours]

@@ -26,6 +26,7 @@ LIVE = [
 """Statuses of a run that lives, or may still write."""
 
 OVER = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
+"""Statuses of a run that has ended."""
 
 HOME_TAG = "cryptoflow/home"
 """Tag of a run: the CRYPTOFLOW_HOME it works in, where its leases lie."""

@@ -49,4 +49,5 @@ def _request(job: dg.JobDefinition, settings: TimedSettings) -> dg.RunRequest:
     return dg.RunRequest(run_config=config, tags={MAX_RUNTIME_TAG: str(int(settings.timeout_s + GRACE_S))})
 
 
-SCHEDULES = [_timed(kafka_mode, TimedKafkaSettings), _timed(memory_mode, TimedMemorySettings)]
+timed_kafka_mode = _timed(kafka_mode, TimedKafkaSettings)
+timed_memory_mode = _timed(memory_mode, TimedMemorySettings)

@@ -4,7 +4,7 @@ import time
 
 import dagster as dg
 
-from cryptoflow.defs.jobs import JOBS, aggregate, ingest, kafka_mode
+from cryptoflow.defs.jobs import STREAMING, aggregate, ingest, kafka_mode
 from cryptoflow.defs.repair import REPAIR
 from cryptoflow.defs.resources import works_here
 from cryptoflow.defs.runs import draining_run, live_runs, past_runs
@@ -32,7 +32,7 @@ def _keep_running(job: dg.JobDefinition, name: str) -> dg.SensorDefinition:
 
 def _at_work(instance: dg.DagsterInstance, job: str) -> str | None:
     """Which run does the job's work now."""
-    for run in live_runs(instance, [each.name for each in JOBS]):
+    for run in live_runs(instance, [each.name for each in STREAMING]):
         if run.job_name == job or (run.job_name == kafka_mode.name and works_here(run.run_config)):
             return f"Run {run.run_id} of {run.job_name} is {run.status.value}."
     if run_id := draining_run(instance, job):
@@ -56,12 +56,9 @@ def _too_early(instance: dg.DagsterInstance, job: str, since_s: float) -> str | 
 )
 def end_dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Look after all jobs."""
-    alive = live_runs(context.instance, [*(job.name for job in JOBS), REPAIR])
+    alive = live_runs(context.instance, [*(job.name for job in STREAMING), REPAIR])
     return dg.SkipReason(f"{len(alive)} runs live or wait.")
 
 
-SENSORS = [
-    _keep_running(ingest, "keep_ingest_running"),
-    _keep_running(aggregate, "keep_aggregate_running"),
-    end_dead_runs,
-]
+keep_ingest_running = _keep_running(ingest, "keep_ingest_running")
+keep_aggregate_running = _keep_running(aggregate, "keep_aggregate_running")

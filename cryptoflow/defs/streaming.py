@@ -1,9 +1,10 @@
 """How an op streams: its lease, its timeout, its clean end, what it tells, and its errors as Dagster shows them."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import dagster as dg
 import psutil
@@ -12,15 +13,16 @@ from pydantic import Field
 
 from cryptoflow import settings
 from cryptoflow.defs.assets import events_of
+from cryptoflow.defs.failures import as_failure
 from cryptoflow.defs.runs import BY_SIGNAL, HOME_TAG
-from cryptoflow.errors import CryptoflowError
-from cryptoflow.feeds.client import ClientEvent, Connected
-from cryptoflow.feeds.protocol import Subscribed
-from cryptoflow.pipeline.supervision import Control, Figures
+from cryptoflow.feeds.events import ClientEvent, Connected
+from cryptoflow.pipeline.part import RunContext
 from cryptoflow.runtime.lease import lease
+from cryptoflow.runtime.metrics import AggregateMetrics, PartMetrics, ProcessMetrics
 from cryptoflow.runtime.status import PartStatus, write_status
 from cryptoflow.runtime.stop import Deadline, Stop, checked_timeout_s, ended_in_time, stop_on_signals, stop_with_parents
 from cryptoflow.runtime.watchdog import watched
+from cryptoflow.venues.base import Subscribed
 
 MAX_RUNTIME_TAG = "dagster/max_runtime"
 GRACE_S = 300
@@ -35,9 +37,6 @@ LAST_INTERVAL_S = 300.0
 PACE = 4
 """In between, the next observation comes after a fourth of the time that the run has lasted."""
 
-RATES = {"trades": "trades_per_s", "input_rows": "trades_per_s"}
-"""The counts that are observed as a rate too, whichever of them a part has."""
-
 
 class StreamingConfig(dg.Config):
     """Config of a streaming op."""
@@ -50,36 +49,37 @@ class Streaming:
     """A streaming op at work."""
 
     context: dg.OpExecutionContext
+    home: Path
     beat: Callable[[], None] = lambda: None
     """To be called as long as it makes progress."""
     status: PartStatus = field(default_factory=PartStatus)
     _began_s: float = field(default_factory=time.monotonic)
     _next: Deadline = field(default_factory=lambda: Deadline(FIRST_OBSERVATION_S))
-    _observed: Figures = field(default_factory=dict)
+    _taken: int = 0
     _observed_at_s: float = field(default_factory=time.monotonic)
     _status_failed: bool = False
 
-    def report(self, figures: Figures) -> None:
-        """Tell the figures: to the run's watcher each time, to Dagster now and then."""
+    def report(self, metrics: PartMetrics) -> None:
+        """Tell the metrics: to the run's watcher each time, to Dagster now and then."""
         self.beat()
-        self._leave_status(figures)
+        self._leave_status(metrics)
         if self._next.passed:
             self._next = Deadline(interval_s(time.monotonic() - self._began_s))
-            self._observe(figures)
+            self._observe(metrics)
 
-    def _observe(self, figures: Figures) -> None:
-        """Tell Dagster the figures, which it keeps and plots by asset."""
+    def _observe(self, metrics: PartMetrics) -> None:
+        """Tell Dagster the metrics, which it keeps and plots by asset."""
+        figures, now_s = metrics.figures(), time.monotonic()
         self.context.log.info(sentence(figures))
-        now_s = time.monotonic()
-        derived = derived_figures(figures, self._observed, now_s - self._observed_at_s, time.time())
-        for event in events_of(self.context.op.name, {**figures, **derived}):
+        process = process_metrics(metrics, self._taken, now_s - self._observed_at_s, time.time())
+        for event in events_of(self.context.op.name, figures | process.figures()):
             self.context.log_event(event)
-        self._observed, self._observed_at_s = dict(figures), now_s
+        self._taken, self._observed_at_s = metrics.taken, now_s
 
-    def _leave_status(self, figures: Figures) -> None:
-        self.status.figures = dict(figures)
+    def _leave_status(self, metrics: PartMetrics) -> None:
+        self.status.metrics = metrics
         try:
-            write_status(settings.home(), self.context.run_id, self.context.op.name, self.status)
+            write_status(self.home, self.context.run_id, self.context.op.name, self.status)
         except OSError as error:  # trades go on without a watcher, on a full disk for one
             if not self._status_failed:
                 self.context.log.warning(f"The status of this run can't be written for `cryptoflow run`: {error}")
@@ -95,15 +95,15 @@ class Streaming:
         harmless = isinstance(event, Connected | Subscribed)
         (self.context.log.info if harmless else self.context.log.warning)(str(event))
 
-    def finish(self, figures: Figures) -> None:
-        """Leave the last figures in the run's metadata."""
+    def finish(self, metrics: PartMetrics) -> None:
+        """Leave the last metrics in the run's metadata."""
         self.beat()
-        self._leave_status(figures)
-        self._observe(figures)
-        self.context.add_output_metadata({name: round(value, 3) for name, value in figures.items()})
+        self._leave_status(metrics)
+        self._observe(metrics)
+        self.context.add_output_metadata({name: round(value, 3) for name, value in metrics.figures().items()})
 
 
-def sentence(figures: Figures) -> str:
+def sentence(figures: Mapping[str, float]) -> str:
     """The figures as one line."""
     return ", ".join(f"{name} {value:,.10g}" for name, value in figures.items())
 
@@ -113,18 +113,16 @@ def interval_s(age_s: float) -> float:
     return min(max(age_s / PACE, FIRST_OBSERVATION_S), LAST_INTERVAL_S)
 
 
-def derived_figures(figures: Figures, before: Figures, elapsed_s: float, now_s: float) -> dict[str, float]:
-    """What follows from two reports `elapsed_s` apart: the rate, how far the watermark is behind, and the memory."""
-    derived = {
-        rate: (figures[count] - before.get(count, 0)) / elapsed_s
-        for count, rate in RATES.items()
-        if count in figures and elapsed_s > 0
-    }
-    if figures.get("watermark_s"):
-        derived["watermark_delay_s"] = now_s - figures["watermark_s"]
+def process_metrics(metrics: PartMetrics, taken_before: int, elapsed_s: float, now_s: float) -> ProcessMetrics:
+    """What follows from the metrics of a part, and from how many trades it had taken `elapsed_s` ago."""
+    watermark_s = metrics.watermark_s if isinstance(metrics, AggregateMetrics) else None
     process = psutil.Process()
     family = [process, *process.children(recursive=True)]
-    return derived | {"memory_mb": sum(_memory_bytes(each) for each in family) / 1e6}
+    return ProcessMetrics(
+        trades_per_s=(metrics.taken - taken_before) / elapsed_s if elapsed_s > 0 else None,
+        watermark_delay_s=now_s - watermark_s if watermark_s else None,
+        memory_mb=sum(_memory_bytes(each) for each in family) / 1e6,
+    )
 
 
 def _memory_bytes(process: psutil.Process) -> int:
@@ -134,70 +132,60 @@ def _memory_bytes(process: psutil.Process) -> int:
         return 0
 
 
-@dataclass
-class BeatingControl(Control):
-    """A drain is progress, too: it asks each time it comes round."""
-
-    beat: Callable[[], None] = lambda: None
-
-    def drain_overdue(self) -> bool:
-        """As for all."""
-        self.beat()
-        return super().drain_overdue()
-
-
 @contextmanager
-def streaming(context: dg.OpExecutionContext, config: StreamingConfig) -> Iterator[tuple[Streaming, Control]]:
+def streaming(context: dg.OpExecutionContext, config: StreamingConfig) -> Iterator[tuple[Streaming, RunContext]]:
     """An op's time of streaming.
 
-    A signal (Ctrl-C, Dagster's termination, its max-runtime kill) sets `control.stop`; when the block has ended
+    A signal (Ctrl-C, Dagster's termination, its max-runtime kill) sets the run's `stop`; when the block has ended
     cleanly after that, the op ends as interrupted, and the run as canceled. A block that does not end then, or that
     makes no progress, is ended by force, with its process.
 
     Raises:
         dg.Failure: for each CryptoflowError, with its sentence.
     """
-    at_work = Streaming(context)
-    try:
+    home = settings.home()
+    at_work = Streaming(context, home)
+    with as_failure():
         timeout_s = checked_timeout_s(config.timeout_s)
         with (
-            lease(settings.home(), context.run_id, context.op.name) as held,
+            lease(home, context.run_id, context.op.name) as held,
             stop_on_signals() as stop,
             ended_in_time(stop),
             watched(held.promise) as at_work.beat,
         ):
             stop_with_parents(stop)
-            _tag(context, timeout_s)
-            yield at_work, _control(context, at_work, stop, timeout_s)
-    except CryptoflowError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+            _tag(context, home, timeout_s)
+            yield at_work, _run_context(at_work, stop, timeout_s)
     if stop.is_set():
         context.log.info("Ended cleanly on request.")
         _confirm_canceled(context)
         raise DagsterExecutionInterruptedError
 
 
-def _tag(context: dg.OpExecutionContext, timeout_s: float) -> None:
+def _tag(context: dg.OpExecutionContext, home: Path, timeout_s: float) -> None:
     """Have Dagster know where the run's leases lie, and when it is overdue, however it was launched."""
-    tags = {HOME_TAG: str(settings.home())}
+    tags = {HOME_TAG: str(home)}
     if timeout_s:
         tags[MAX_RUNTIME_TAG] = str(int(timeout_s + GRACE_S))
     context.instance.add_run_tags(context.run_id, tags)
 
 
-def _control(context: dg.OpExecutionContext, at_work: Streaming, stop: Stop, timeout_s: float) -> Control:
+def _run_context(at_work: Streaming, stop: Stop, timeout_s: float) -> RunContext:
+    context = at_work.context
+
     def is_ending(run_id: str) -> bool:
         run = context.instance.get_run_by_id(run_id)
         return run is not None and (run.is_finished or run.status == DagsterRunStatus.CANCELING)
 
-    return BeatingControl(
-        stop,
+    return RunContext(
+        at_work.home,
+        context.run_id,
         timeout_s,
-        at_work.report,
-        peer_over(context),
-        owner=context.run_id,
+        stop,
+        peer_over=peer_over(context),
         is_ending=is_ending,
-        beat=at_work.beat,
+        report=at_work.report,
+        on_event=at_work.on_event,
     )
 
 

@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Iterable
 
-from cryptoflow.feeds.protocol import Pair
 from cryptoflow.model.trade import Trade
+from cryptoflow.venues.base import Pair
 
 REMEMBERED = 10_000
 """Trades remembered for each pair; the feed replays about 20."""

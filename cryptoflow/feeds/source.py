@@ -1,4 +1,4 @@
-"""Which feed a run has: the live one, or a simulator that the run starts for itself."""
+"""Which feed a run has: CryptoCompare, venues of their own, or a simulator that the run starts for itself."""
 
 import os
 import subprocess
@@ -8,13 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from cryptoflow.errors import ConfigError, ServiceError
-from cryptoflow.feeds.client import ClientEvent, FeedClient
+from cryptoflow.feeds.client import VenuesClient
+from cryptoflow.feeds.events import ClientEvent
+from cryptoflow.feeds.link import Endpoint
 from cryptoflow.feeds.sink import Sink
 from cryptoflow.settings import OFFICIAL_URL, FeedSettings, api_key, is_simulated
+from cryptoflow.venues import CRYPTOCOMPARE, VENUES
 
 SIMULATED = (
     "The trades come from the built-in simulator and are not real. "
-    "To go live, set CRYPTOCOMPARE_API_KEY to a key from CryptoCompare, and ask for no other source."
+    "To go live without a key, take `--source coinbase,binance,kraken`; "
+    "or set CRYPTOCOMPARE_API_KEY to a key from CryptoCompare, and ask for no other source."
 )
 """What a run on the simulator says."""
 
@@ -24,6 +28,7 @@ class Feed:
     """A feed that can be connected to."""
 
     url: str
+    """Its address; the addresses, where it has several."""
     settings: FeedSettings
     simulated: bool
     key: str | None = field(default=None, repr=False)
@@ -33,16 +38,39 @@ class Feed:
         """One sentence on where the trades come from."""
         return SIMULATED if self.simulated else f"The trades come from {self.url}."
 
-    def client(self, sink: Sink, on_event: Callable[[ClientEvent], None]) -> FeedClient:
-        """A client of it that hands trades to `sink`."""
-        return FeedClient(
-            self.url,
-            self.settings.subscription_list,
+    def client(self, sink: Sink, on_event: Callable[[ClientEvent], None]) -> VenuesClient:
+        """A client of it that hands trades to `sink`.
+
+        Raises:
+            ConfigError: no subscription is of a market that the source has.
+        """
+        endpoints = [*self.endpoints()]
+        taken = {sub for endpoint in endpoints for sub in endpoint.subscriptions}
+        if not taken:
+            raise ConfigError(
+                f"None of the subscriptions is of {self.settings.source}: "
+                f"set CRYPTOFLOW_SUBSCRIPTIONS to such as {VENUES[self.settings.venues[0]].market}'s own."
+            )
+        return VenuesClient(
+            endpoints,
             sink,
-            api_key=self.key,
             reconnect_for_s=self.settings.reconnect_for_s,
             on_event=on_event,
+            strangers=[sub for sub in self.settings.subscription_list if sub not in taken],
         )
+
+    def endpoints(self) -> Iterator[Endpoint]:
+        """One for each socket, with what it is to subscribe to."""
+        settings = self.settings
+        if self.simulated or not settings.venues:
+            yield Endpoint(CRYPTOCOMPARE, self.url, settings.subscription_list, self.key)
+            return
+        for name in settings.venues:
+            venue, most = VENUES[name], VENUES[name].limits.subscriptions
+            subscriptions = tuple(filter(venue.takes, settings.subscription_list))
+            for begin in range(0, len(subscriptions), most):
+                some = subscriptions[begin : begin + most]
+                yield Endpoint(venue, settings.venue_url(name), some, rest_url=settings.venue_rest_url(name))
 
 
 def destination(topic: str, keyspace: str | None = None) -> str:
@@ -65,8 +93,13 @@ def open_feed(settings: FeedSettings, key: str | None = None) -> Iterator[Feed]:
             yield Feed(url, settings, simulated=True)
     elif settings.replay:
         raise ConfigError("Only the simulator replays a file: take `--source simulator`, or leave --replay out.")
+    elif settings.venues:
+        yield Feed(", ".join(map(settings.venue_url, settings.venues)), settings, simulated=False)
     elif not key and settings.url == OFFICIAL_URL:
-        raise ConfigError("The live feed needs a key: set CRYPTOCOMPARE_API_KEY, or take `--source simulator`.")
+        raise ConfigError(
+            "CryptoCompare's live feed needs a key: set CRYPTOCOMPARE_API_KEY, or take a source that needs none, "
+            "such as `--source coinbase,binance,kraken`, or `--source simulator`."
+        )
     else:
         yield Feed(settings.url, settings, simulated=False, key=key)
 

@@ -8,10 +8,8 @@ from kafka.admin import OffsetSpec
 
 from cryptoflow.kafka_io.connection import admin_client
 from cryptoflow.kafka_io.offsets import described, offsets_in, partitions_in
+from cryptoflow.model.offsets import Offsets
 from cryptoflow.settings import KafkaSettings
-
-Offsets = dict[int, int]
-"""An offset by partition."""
 
 
 class Log:
@@ -52,18 +50,3 @@ def open_log(settings: KafkaSettings, topic: str | None = None) -> Iterator[Log]
     topic = topic or settings.topic
     with admin_client(settings, f"the offsets of {topic}") as admin:
         yield Log(admin, topic)
-
-
-def records(begin: Mapping[int, int], end: Mapping[int, int]) -> int:
-    """How many records lie between two places, at most."""
-    return sum(max(0, end[place] - begin.get(place, 0)) for place in end)
-
-
-def later(one: Mapping[int, int], other: Mapping[int, int]) -> Offsets:
-    """Of each partition the later of two places; a partition that one lacks counts as 0 there."""
-    return {place: max(one.get(place, 0), other.get(place, 0)) for place in {*one, *other}}
-
-
-def earlier(one: Mapping[int, int], other: Mapping[int, int]) -> Offsets:
-    """Of each partition the earlier of two places; of a partition that one lacks, the other's."""
-    return {**one, **{place: min(offset, one.get(place, offset)) for place, offset in other.items()}}

@@ -1,14 +1,17 @@
 """What a topic is and holds: its identity, its records, and when Kafka received them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
 
-from cryptoflow.errors import KafkaError
+from cryptoflow.errors import KafkaError, UnreadableFrameError
 from cryptoflow.kafka_io.connection import ANSWER_TIMEOUT_S, admin_client, client_config, told
 from cryptoflow.kafka_io.offsets import described
+from cryptoflow.model.trade import MAX_AHEAD_S, Trade, read_trade
+from cryptoflow.model.window import epoch_ns
 from cryptoflow.settings import KafkaSettings
 
 RECORDS_AT_ONCE = 5000
@@ -29,6 +32,22 @@ def topic_id(settings: KafkaSettings) -> str:
 def first_times_ms(settings: KafkaSettings, topic: str, partitions: Sequence[int]) -> dict[int, int]:
     """When Kafka received the oldest record that it still has of each partition; as `times_ms`."""
     return times_ms(settings, topic, dict.fromkeys(partitions, 0))
+
+
+class Cut(NamedTuple):
+    """What of a topic Kafka has deleted."""
+
+    until_ms: int
+    """All records that were received later are there, but for those of emptied partitions; 0: all are."""
+    emptied: bool
+    """Whether a partition has none left of those that it had."""
+
+
+def cut_of(settings: KafkaSettings, topic: str, begins: Mapping[int, int]) -> Cut:
+    """What Kafka has deleted before the first offsets that it has; it is only asked if there is any. As `times_ms`."""
+    shortened = [partition for partition, offset in begins.items() if offset]
+    oldest_ms = first_times_ms(settings, topic, shortened)
+    return Cut(max(oldest_ms.values(), default=0), len(oldest_ms) < len(shortened))
 
 
 def times_ms(settings: KafkaSettings, topic: str, offsets: Mapping[int, int]) -> dict[int, int]:
@@ -72,6 +91,22 @@ def records_between(
     with _consumer(settings, topic, max_poll_records=RECORDS_AT_ONCE) as consumer:
         for partition, stop in end.items():
             yield from _records(consumer, TopicPartition(topic, partition), begin.get(partition, 0), stop)
+
+
+def trades_of(records: Iterable[Any], start: datetime, end: datetime) -> Iterator[Trade]:
+    """The readable trades with exchange time from `start` on and before `end`, by the aggregation's own rules.
+
+    Args:
+        records: kafka-python's.
+    """
+    start_ns, end_ns = epoch_ns(start), epoch_ns(end)
+    for record in records:
+        try:
+            trade = read_trade(record.value or b"")
+        except UnreadableFrameError:
+            continue
+        if start_ns <= trade.event_time_ns < end_ns and trade.time_s <= record.timestamp // 1000 + MAX_AHEAD_S:
+            yield trade
 
 
 @contextmanager

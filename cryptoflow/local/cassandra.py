@@ -151,7 +151,7 @@ def _prepare(java: Java, layout: Layout, settings: CassandraSettings, heap: str,
     layout.make()
     config = layout.folder / "cassandra.yaml"
     host = loopback(settings.contact_points.split(",")[0])
-    content = cassandra_yaml(host, settings.port, free_port(), layout.data, authenticate)
+    content = cassandra_yaml(host, settings.port, free_port(settings.port), layout.data, authenticate)
     config.write_text(yaml.safe_dump(content))
     (layout.folder / "logback.xml").write_text(LOGBACK)
     options = java_options(java.version, config, layout)

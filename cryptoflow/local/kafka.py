@@ -122,7 +122,7 @@ def _prepare(java: Java, layout: Layout, host: str, port: int, heap: str) -> lis
 
 def _write_config(layout: Layout, host: str, port: int, data: Path) -> Path:
     config = layout.folder / "server.properties"
-    config.write_text(properties_text(server_properties(host, port, free_port(), data)))
+    config.write_text(properties_text(server_properties(host, port, free_port(port), data)))
     return config
 
 

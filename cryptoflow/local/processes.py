@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -51,6 +51,7 @@ def start(
     port: int,
     tied: bool = False,
     farewell: signal.Signals = signal.SIGKILL,
+    env: Mapping[str, str] = os.environ,
 ) -> Process:
     """Start a program in `folder`, its output in `folder`/log, in its own session: out of reach of Ctrl-C.
 
@@ -62,7 +63,7 @@ def start(
     argv = [sys.executable, "-IS", launcher.__file__, str(parent), str(int(farewell)), str(folder), *command]
     log = _open_log(folder)
     try:
-        pid = _lasting_thread(os.getpid()).submit(_spawn, argv, log).result()
+        pid = _lasting_thread(os.getpid()).submit(_spawn, argv, log, env).result()
     finally:
         os.close(log)
     process = Process(pid, _created_s(pid), port, parent or None)
@@ -119,13 +120,13 @@ def last_words(folder: Path, lines: int = 12) -> str:
     return f"the end of its log {log}:\n" + "\n".join(text.splitlines()[-lines:])
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 where nothing listens.
+def free_port(*taken: int) -> int:
+    """A port of 127.0.0.1 where nothing listens, and none of those that are to be listened on soon.
 
     Below the ports that the kernel gives to outgoing connections: a client that tries to reconnect to one of
     those while its server is down can end up connected to itself, and the server can't come back.
     """
-    for port in random.sample(range(20_000, 32_000), 100):
+    for port in random.sample([each for each in range(20_000, 32_000) if each not in taken], 100):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) and _can_bind(port):
                 return port
@@ -148,14 +149,14 @@ def _open_log(folder: Path) -> int:
     return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
 
-def _spawn(argv: list[str], log: int) -> int:
+def _spawn(argv: list[str], log: int, env: Mapping[str, str]) -> int:
     # posix_spawn, since a subprocess.Popen belongs to the object that waits for it, and these outlive it.
     files = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, log, 1),
         (os.POSIX_SPAWN_DUP2, log, 2),
     ]
-    return os.posix_spawn(argv[0], argv, os.environ, file_actions=files, setsid=True)
+    return os.posix_spawn(argv[0], argv, env, file_actions=files, setsid=True)
 
 
 def _write(folder: Path, process: Process) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from cryptoflow.model.trade import Direction, Trade
+from cryptoflow.model.trade import Direction, Pair, Trade
 from cryptoflow.model.window import utc_midnight, window
 
 CandleKey = tuple[str, str, str, datetime]
@@ -59,9 +59,14 @@ class Candle(msgspec.Struct, frozen=True):
     sell: Side
 
     @property
+    def pair(self) -> Pair:
+        """What it is of."""
+        return self.market, self.from_coin, self.to_currency
+
+    @property
     def key(self) -> CandleKey:
         """(market, from coin, to currency, window start)."""
-        return self.market, self.from_coin, self.to_currency, self.window_start
+        return *self.pair, self.window_start
 
     @property
     def window_end(self) -> datetime:

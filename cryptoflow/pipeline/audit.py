@@ -4,7 +4,6 @@ Only finished windows are compared, and only with trades up to the offsets that 
 comparison is thus exact however far the aggregation is behind: a trade of a finished window that comes later is late.
 """
 
-import math
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,19 +14,17 @@ import msgspec
 import numpy as np
 from cassandra.cluster import Session
 
-from cryptoflow.errors import UnreadableFrameError
-from cryptoflow.kafka_io.log import Offsets
 from cryptoflow.kafka_io.offsets import beginning_offsets, end_offsets, offsets_for_times
-from cryptoflow.kafka_io.records import first_times_ms, records_between, times_ms, topic_id
-from cryptoflow.model.trade import BUY, MAX_AHEAD_S, NS_PER_S, SELL, TRADE_TYPE, Trade, read_trade
-from cryptoflow.model.window import utc_time
+from cryptoflow.kafka_io.records import cut_of, records_between, times_ms, topic_id, trades_of
+from cryptoflow.model.offsets import Offsets
+from cryptoflow.model.trade import BUY, MAX_AHEAD_S, SELL, Pair, Trade
+from cryptoflow.model.window import EPOCH, HOUR, utc_hour
 from cryptoflow.settings import KafkaSettings
 from cryptoflow.tables import progress
 from cryptoflow.tables.progress import Place
-from cryptoflow.tables.reader import Pair, batches_since, candle_trades, marks, query_ids, side_trades
+from cryptoflow.tables.reader import batches_since, candle_trades, marks, query_ids, side_trades
 from cryptoflow.tables.schema import BatchRecord
 
-HOUR_S = 3600
 SIDES = {BUY: "BUY", SELL: "SELL"}
 SIDE_BITS = BUY | SELL
 
@@ -159,21 +156,12 @@ def committed(kafka: KafkaSettings, session: Session, window_s: int) -> Committe
     return Committed(queries, done.offsets, done.finished)
 
 
-def finished_span(watermark: datetime, window_s: int) -> Span:
-    """The newest hour all windows of which end by the watermark (aware).
-
-    Windows that don't divide an hour make it longer: it is the least number of whole windows that fill one, counted
-    from the epoch.
-    """
-    length_s = math.ceil(HOUR_S / window_s) * window_s
-    end_s = int(watermark.timestamp()) // length_s * length_s
-    start = utc_time((end_s - length_s) * NS_PER_S)
-    return Span(start, start + timedelta(seconds=length_s))
-
-
-def _newest_span(done: Committed, window_s: int) -> Span | None:
-    """None: no hour is finished, as the watermark stands at the epoch until the first trades."""
-    return finished_span(done.watermark, window_s) if done.watermark and done.watermark.timestamp() > 0 else None
+def finished_span(watermark: datetime | None) -> Span | None:
+    """The newest hour that ends by the watermark (aware); None: none does, as it stands at the epoch at first."""
+    if watermark is None or watermark <= EPOCH:
+        return None
+    end = utc_hour(watermark)
+    return Span(end - HOUR, end)
 
 
 def finished_hour(kafka: KafkaSettings, session: Session, window_s: int) -> FinishedHour | None:
@@ -183,14 +171,14 @@ def finished_hour(kafka: KafkaSettings, session: Session, window_s: int) -> Fini
         As `committed`.
     """
     done = committed(kafka, session, window_s)
-    span = _newest_span(done, window_s)
+    span = finished_span(done.watermark)
     if span is None:
         return None
     since = span.start - timedelta(seconds=MAX_AHEAD_S)  # a trade is received then at the earliest
     since_ms = max(0, int(since.timestamp() * 1000))
     count = TradeCount()
     begin = offsets_for_times(kafka, kafka.topic, dict.fromkeys(done.offsets, since_ms))
-    for trade in trades_in(span, records_between(kafka, kafka.topic, begin, done.offsets)):
+    for trade in trades_of(records_between(kafka, kafka.topic, begin, done.offsets), *span):
         count.add(trade)
     source = topic_id(kafka)
     waiting = (mark for mark in marks(session) if mark.topic_id == source and span.start <= mark.hour < span.end)
@@ -200,19 +188,11 @@ def finished_hour(kafka: KafkaSettings, session: Session, window_s: int) -> Fini
         in_candles[pair] += trades
     in_sides: Mapping[Any, int] = side_trades(session, window_s, *span)
     candles = Comparison(count.by_pair(), in_candles, late)
-    return FinishedHour(span, candles, Comparison(count.by_side(), in_sides, late), _is_cut(kafka, since_ms, candles))
-
-
-def trades_in(span: Span, records: Iterable[Any]) -> Iterator[Trade]:
-    """The readable trades with exchange time in the span, of kafka-python's records; by the query's own rules."""
-    start_ns, end_ns = (int(edge.timestamp()) * NS_PER_S for edge in span)
-    for record in records:
-        try:
-            trade = read_trade(record.value or b"")
-        except UnreadableFrameError:
-            continue
-        if start_ns <= trade.event_time_ns < end_ns and trade.time_s <= record.timestamp // 1000 + MAX_AHEAD_S:
-            yield trade
+    cut = cut_of(kafka, kafka.topic, beginning_offsets(kafka, kafka.topic))
+    # A partition that is empty by now can't tell when what it had was received.
+    lacking = cut.emptied and not candles.table.keys() <= candles.topic.keys()
+    is_cut = cut.until_ms > since_ms or lacking
+    return FinishedHour(span, candles, Comparison(count.by_side(), in_sides, late), is_cut)
 
 
 def _batches_since(session: Session, queries: Sequence[str], since: datetime) -> Iterator[BatchRecord]:
@@ -220,21 +200,11 @@ def _batches_since(session: Session, queries: Sequence[str], since: datetime) ->
         yield from batches_since(session, query, since)
 
 
-def _is_cut(kafka: KafkaSettings, since_ms: int, candles: Comparison) -> bool:
-    """Whether Kafka has deleted trades that it received since then; a partition that is empty by now can't tell."""
-    shortened = [partition for partition, offset in beginning_offsets(kafka, kafka.topic).items() if offset]
-    oldest_ms = first_times_ms(kafka, kafka.topic, shortened)
-    emptied = len(oldest_ms) < len(shortened)
-    return any(time_ms > since_ms for time_ms in oldest_ms.values()) or (
-        emptied and not candles.table.keys() <= candles.topic.keys()
-    )
-
-
 def missing_windows(
     kafka: KafkaSettings, session: Session, window_s: int, pairs: Iterable[Pair]
 ) -> tuple[Span, dict[Pair, list[datetime]]] | None:
     """The newest finished hour, and by pair the windows of it that have no candle; None: no hour is finished."""
-    span = _newest_span(committed(kafka, session, window_s), window_s)
+    span = finished_span(committed(kafka, session, window_s).watermark)
     return span and (span, gaps(pairs, candle_trades(session, window_s, *span), span, window_s))
 
 
@@ -247,14 +217,6 @@ def gaps(
     there = set(found)
     missing = {pair: [start for start in starts if (pair, start) not in there] for pair in pairs}
     return {pair: lacking for pair, lacking in missing.items() if lacking}
-
-
-def subscribed_pairs(subscriptions: Iterable[str]) -> list[Pair]:
-    """The pairs of the subscriptions to trades, once each."""
-    parts = [subscription.split("~") for subscription in subscriptions]
-    return list(
-        dict.fromkeys((each[1], each[2], each[3]) for each in parts if len(each) == 4 and each[0] == TRADE_TYPE)
-    )
 
 
 def backlog(kafka: KafkaSettings, session: Session, window_s: int, now_s: float) -> Backlog:

@@ -1,22 +1,19 @@
 """websocket -> Kafka."""
 
 from collections.abc import Callable
-from pathlib import Path
 
-from cryptoflow.feeds.client import ClientEvent
 from cryptoflow.feeds.source import Feed
-from cryptoflow.kafka_io.lease import TTL_S, ingest_lease
+from cryptoflow.kafka_io.lease import TTL_S, Lease, ingest_lease
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.kafka_io.topics import make_topics
-from cryptoflow.pipeline.supervision import Control, FeedThread, Figures, feed_figures
-from cryptoflow.runtime.holder import Holder
+from cryptoflow.pipeline.feeding import Feeding
+from cryptoflow.pipeline.part import Part, RunContext, live
+from cryptoflow.runtime.metrics import IngestMetrics
 from cryptoflow.settings import KafkaSettings
 
 
-def ingest(
-    feed: Feed, kafka: KafkaSettings, home: Path, control: Control, on_event: Callable[[ClientEvent], None]
-) -> Figures:
-    """Carry the feed's trades into Kafka until told to stop; what is in the figures as acknowledged is there.
+def ingest(feed: Feed, kafka: KafkaSettings, run: RunContext) -> IngestMetrics:
+    """Carry the feed's trades into Kafka until told to stop; what the metrics tell as acknowledged is there.
 
     Raises:
         FeedError: the feed refuses the key or is gone for too long.
@@ -25,22 +22,37 @@ def ingest(
         LeaseLostError: another run has begun to, while this one did not answer.
     """
     make_topics(kafka)
-    holder = Holder.current(control.owner, home)
-    held = ingest_lease(kafka, holder, stop=control.stop, is_ending=control.is_ending, ttl_s=TTL_S)
+    held = ingest_lease(kafka, run.holder(), stop=run.stop, is_ending=run.is_ending, ttl_s=TTL_S)
     with held as lease, TradeProducer(kafka) as producer:
-        client = feed.client(producer, on_event)
+        return live(Ingester(Feeding(feed.client(producer, run.on_event)), producer, lease, kafka), run)
 
-        def figures() -> Figures:
-            return feed_figures(client.stats) | {"acknowledged": producer.acked}
 
-        def check() -> None:
-            thread.check()
-            lease.alive()
-            lease.check()
+class Ingester(Part[IngestMetrics]):
+    """An ingester at work."""
 
-        with FeedThread(client) as thread:
-            control.supervise(check, figures)
-            lease.alive(2 * kafka.delivery_timeout_s + TTL_S)  # the feed's end, and the flush, wait for deliveries
-            thread.end()
-        producer.flush()
-        return figures()
+    def __init__(self, feeding: Feeding, producer: TradeProducer, lease: Lease, kafka: KafkaSettings) -> None:
+        self._feeding, self._producer, self._lease, self._kafka = feeding, producer, lease, kafka
+
+    def start(self) -> None:
+        """Open the feed."""
+        self._feeding.start()
+
+    def check(self) -> None:
+        """See that the client receives and the lease is held."""
+        self._feeding.check()
+        self._lease.alive()
+        self._lease.check()
+
+    def drain(self, overdue: Callable[[], bool]) -> None:
+        """Leave the feed, and wait until Kafka has all that came."""
+        self._lease.alive(2 * self._kafka.delivery_timeout_s + TTL_S)  # the feed's end, too, waits for deliveries
+        self._feeding.end()
+        self._producer.flush()
+
+    def stop(self) -> None:
+        """Leave the feed."""
+        self._feeding.stop()
+
+    def metrics(self) -> IngestMetrics:
+        """What came, and what of it Kafka has."""
+        return IngestMetrics(feed=self._feeding.metrics(), acknowledged=self._producer.acked)

@@ -1,22 +1,52 @@
-"""Marks hours for a repair that nobody knows late trades of: their rows are not what the log says."""
+"""Marks of hours that wait for a repair: they lack trades, or an audit found rows that the log does not explain."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from cassandra.cluster import Session
 
 from cryptoflow.kafka_io.records import topic_id
+from cryptoflow.model.trade import Pair
+from cryptoflow.model.window import HOUR, NS_PER_US, ceil_window, utc_time
 from cryptoflow.settings import CassandraSettings, KafkaSettings
 from cryptoflow.tables.lease import wall_clock_us
-from cryptoflow.tables.reader import Pair
 from cryptoflow.tables.schema import MARKS, MarkRow
 from cryptoflow.tables.writer import TableWriter
 
-AUDIT = "audit"
-"""Why an hour is marked: an audit found rows that the log does not explain."""
+if TYPE_CHECKING:  # the audit needs no Spark
+    from cryptoflow.spark.batch import MarkedTrades
+
+LATE, AHEAD, AUDIT = "late", "ahead of its time", "audit"
+"""Why an hour is marked: trades came too late, or too early; an audit found rows that the log does not explain."""
 
 NOWHERE = -1
 """The partition of a mark that names no place of the log: the repair reads the hour's own stretch in any case."""
+
+
+def mark_of(trades: "MarkedTrades", topic: str, source: str, newest: datetime, window_s: int) -> MarkRow:
+    """The mark of trades that are in no candle.
+
+    Args:
+        source: the id of the topic.
+        newest: the end of the newest window that has a candle: what is not of a later one is late.
+    """
+    market, from_coin, to_currency = trades.pair.split("~")
+    until = utc_time(trades.newest_ns + NS_PER_US)
+    return MarkRow(
+        hour=datetime.fromtimestamp(trades.hour_s, UTC),
+        market=market,
+        fromcoin=from_coin,
+        tocurrency=to_currency,
+        topic_id=source,
+        partition=trades.partition,
+        first_offset=trades.first_offset,
+        last_offset=trades.last_offset,
+        topic=topic,
+        trades=trades.trades,
+        until=ceil_window(until, window_s),
+        reason=LATE if until <= newest else AHEAD,
+    )
 
 
 def audit_mark(hour: datetime, pair: Pair, topic: str, source: str) -> MarkRow:
@@ -30,7 +60,7 @@ def audit_mark(hour: datetime, pair: Pair, topic: str, source: str) -> MarkRow:
         last_offset=NOWHERE,
         topic=topic,
         trades=0,
-        until=hour + timedelta(hours=1),
+        until=hour + HOUR,
         reason=AUDIT,
     )
 

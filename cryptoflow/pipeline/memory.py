@@ -5,14 +5,17 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cryptoflow.feeds.client import ClientEvent
+from msgspec.structs import replace
+
 from cryptoflow.feeds.source import Feed
 from cryptoflow.model.candle import Candle, CandleKey
-from cryptoflow.pipeline.supervision import Control, FeedThread, Figures, feed_figures
+from cryptoflow.pipeline.feeding import Feeding
+from cryptoflow.pipeline.part import Part, RunContext, live
+from cryptoflow.runtime.metrics import MemoryMetrics
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark.aggregation import stream_candles, trades
 from cryptoflow.spark.memory_source import FrameBuffer
-from cryptoflow.spark.metrics import observed
+from cryptoflow.spark.metrics import BatchCounts, observed
 from cryptoflow.spark.session import spark_session
 from cryptoflow.spark.stream import Batch, CandleStream
 
@@ -21,11 +24,16 @@ MAX_CANDLES = 10_000
 
 
 class CandleBook:
-    """The newest state of each candle, and the counts of what did not get into one."""
+    """The newest state of each candle, and the counts of what did not get into one.
 
-    def __init__(self) -> None:
+    Args:
+        on_candles: called with the candles of each batch.
+    """
+
+    def __init__(self, on_candles: Callable[[Sequence[Candle]], None]) -> None:
+        self._on_candles = on_candles
         self._candles: dict[CandleKey, Candle] = {}
-        self._counts = dict.fromkeys(("late", "duplicates", "unreadable"), 0)
+        self._counts = BatchCounts()
         self._lock = threading.Lock()
 
     def write(self, batch: Batch) -> None:
@@ -36,66 +44,76 @@ class CandleBook:
                 self._candles[candle.key] = candle
             while len(self._candles) > MAX_CANDLES:
                 del self._candles[next(iter(self._candles))]
-            for name in self._counts:
-                self._counts[name] += getattr(batch.counts, name)
+            self._counts = self._counts.plus(batch.counts)
+        self._on_candles(batch.candles)
 
     def candles(self) -> list[Candle]:
         """All candles, the newest window first."""
         with self._lock:
             return sorted(self._candles.values(), key=lambda c: (-c.window_start.timestamp(), c.key))
 
-    def counts(self) -> dict[str, int]:
-        """Trades that are in no candle."""
+    def counts(self) -> BatchCounts:
+        """What became of the frames of all batches."""
         with self._lock:
-            return dict(self._counts)
+            return self._counts
 
 
 def aggregate_in_memory(
     feed: Feed,
     settings: SparkSettings,
-    home: Path,
-    control: Control,
-    on_event: Callable[[ClientEvent], None],
+    run: RunContext,
     on_candles: Callable[[Sequence[Candle]], None],
     on_dead_letter: Callable[[bytes, str], None],
-) -> tuple[list[Candle], Figures]:
-    """Aggregate the feed's trades until told to stop; gives the candles, the newest first, and the figures.
+) -> tuple[list[Candle], MemoryMetrics]:
+    """Aggregate the feed's trades until told to stop; gives the candles, the newest first, and the metrics.
 
     Raises:
         FeedError: the feed refuses the key or is gone for too long.
         AggregationError: the query failed.
     """
-    book = CandleBook()
-
-    def write(batch: Batch) -> None:
-        book.write(batch)
-        on_candles(batch.candles)
-
+    book = CandleBook(on_candles)
     with (
-        spark_session(settings, home) as spark,
-        tempfile.TemporaryDirectory() as folder,
+        spark_session(settings, run.home) as spark,
+        tempfile.TemporaryDirectory() as checkpoint,
         FrameBuffer(on_dead_letter) as frames,
     ):
-        client = feed.client(frames, on_event)
         rows = stream_candles(observed(trades(frames.stream(spark), settings.ahead_s)), settings)
-        stream = CandleStream(rows, settings, Path(folder), write)
+        stream = CandleStream(rows, settings, Path(checkpoint), book.write)
+        part = MemoryMode(Feeding(feed.client(frames, run.on_event)), frames, stream, book)
+        metrics = live(part, run)
+        return book.candles(), metrics
 
-        def figures() -> Figures:
-            counted = feed_figures(client.stats)
-            for name, count in book.counts().items():
-                counted[name] = counted.get(name, 0) + count
-            return counted | stream.report()
 
-        def check() -> None:
-            thread.check()
-            stream.check()
+class MemoryMode(Part[MemoryMetrics]):
+    """Memory mode at work."""
 
-        stream.start()
-        try:
-            with FeedThread(client) as thread:
-                control.supervise(check, figures)
-                thread.end()
-            stream.drain({0: frames.end}, control.drain_overdue)
-            return book.candles(), figures()
-        finally:
-            stream.stop()
+    def __init__(self, feeding: Feeding, frames: FrameBuffer, stream: CandleStream, book: CandleBook) -> None:
+        self._feeding, self._frames, self._stream, self._book = feeding, frames, stream, book
+
+    def start(self) -> None:
+        """Start the query, and open the feed."""
+        self._stream.start()
+        self._feeding.start()
+
+    def check(self) -> None:
+        """See that the client receives and the query lives."""
+        self._feeding.check()
+        self._stream.check()
+
+    def drain(self, overdue: Callable[[], bool]) -> None:
+        """Leave the feed, and aggregate all that came."""
+        self._feeding.end()
+        self._stream.drain({0: self._frames.end}, overdue)
+
+    def stop(self) -> None:
+        """Leave the feed, and end the query."""
+        self._feeding.stop()
+        self._stream.stop()
+
+    def metrics(self) -> MemoryMetrics:
+        """What came, and what became of it."""
+        feed, counts = self._feeding.metrics(), self._book.counts()
+        feed = replace(
+            feed, duplicates=feed.duplicates + counts.duplicates, unreadable=feed.unreadable + counts.unreadable
+        )
+        return MemoryMetrics(feed=feed, late=counts.late, stream=self._stream.metrics())

@@ -5,60 +5,47 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from cryptoflow.kafka_io.log import Offsets, later, records
-from cryptoflow.model.window import EPOCH, utc_time, window_start_ns
+from cryptoflow.model.offsets import Offsets, later, records
+from cryptoflow.model.window import EPOCH, ceil_window, floor_window
 from cryptoflow.tables.progress import Progress
 
 MS_BITS = 42
 """Enough for the time of any record, in ms."""
 
 
-def floor_window(moment: datetime, window_s: int) -> datetime:
-    """The start of the window that holds an aware time."""
-    return utc_time(window_start_ns(ns(moment), window_s))
-
-
-def ceil_window(moment: datetime, window_s: int) -> datetime:
-    """The first start of a window at an aware time or later."""
-    floor = floor_window(moment, window_s)
-    return floor if floor == moment else floor + timedelta(seconds=window_s)
-
-
-def ns(moment: datetime) -> int:
-    """An aware time in ns since the epoch."""
-    return (moment - EPOCH) // timedelta(microseconds=1) * 1000
-
-
-def first_start(begins: Offsets, ends: Offsets, cut: datetime | None, kept_until: datetime, window_s: int) -> Progress:
+def first_start(begins: Offsets, ends: Offsets, whole_from: datetime, kept_until: datetime, window_s: int) -> Progress:
     """Where an aggregation starts that has no progress on record for its topic and tables.
 
     Args:
         begins, ends: what the topic has.
-        cut: the exchange time from which on the topic has all trades, where Kafka has deleted some; None: it has not.
+        whole_from: the exchange time from which on the topic has all trades; the epoch: none was deleted.
         kept_until: the end of the newest window that has a candle out of another topic; the epoch: there is none.
     """
-    whole_from = EPOCH if cut is None else ceil_window(cut, window_s)
+    whole_from = ceil_window(whole_from, window_s)
     origin = max(whole_from, kept_until)
     # Trades of windows that another topic has finished wait for a repair; those cut off belong to rows that stay.
     counted = begins if kept_until > whole_from else ends
     return Progress(origin, dict(counted if origin > EPOCH else begins), dict(begins), origin, kept_until)
 
 
-def next_start(stored: Progress, begins: Offsets, cut: datetime | None, ahead_s: float, window_s: int) -> Progress:
-    """Where an aggregation goes on: at what was committed, or, if Kafka has deleted of what it needs, behind that.
+def next_start(stored: Progress, begins: Offsets) -> Progress:
+    """Where an aggregation goes on: where it was committed, and at the beginning of partitions that are new.
 
-    A partition that is new to the topic is read from its beginning.
+    Args:
+        begins: what the topic has; if that is not all it needs, `start_behind_cut` tells more.
     """
-    stored = msgspec.structs.replace(stored, offsets=begins | stored.offsets, begins=begins | stored.begins)
-    if not any(begins[place] > stored.begins[place] for place in begins) or cut is None:
-        return stored
-    whole_from = max(stored.finished, ceil_window(cut + timedelta(seconds=ahead_s), window_s))
+    return msgspec.structs.replace(stored, offsets=begins | stored.offsets, begins=begins | stored.begins)
+
+
+def start_behind_cut(at: Progress, begins: Offsets, whole_from: datetime, window_s: int) -> Progress:
+    """Where it goes on if Kafka has deleted of what it needs.
+
+    Args:
+        whole_from: the exchange time from which on the topic has all trades.
+    """
+    finished = max(at.finished, ceil_window(whole_from, window_s))
     return msgspec.structs.replace(
-        stored,
-        finished=whole_from,
-        origin=whole_from,
-        offsets=later(stored.offsets, begins),
-        begins=later(stored.begins, begins),
+        at, finished=finished, origin=finished, offsets=later(at.offsets, begins), begins=later(at.begins, begins)
     )
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import msgspec
 
 from cryptoflow.model.candle import Candle
+from cryptoflow.runtime.metrics import PartMetrics
 
 
 class PartStatus(msgspec.Struct):
     """How a part of a run is doing."""
 
-    figures: dict[str, float] = {}
+    metrics: PartMetrics | None = None
+    """None: it has told none yet."""
     notice: str = ""
     """Where the trades come from."""
     candles: list[Candle] = []

@@ -37,6 +37,13 @@ class Event(NamedTuple):
     stream_ns: int
     """The newest exchange time of the stream when this frame's turn came, in ns since the epoch."""
     kind: Kind = Kind.TRADE
+    ids: tuple[int, ...] = ()
+    """The ids of its trades, where they are numbers and the venue's own."""
+
+    @property
+    def trades(self) -> int:
+        """How many trades the frame holds, if it holds any."""
+        return len(self.ids) or 1
 
 
 def subscription_of(pair: tuple[str, str, str]) -> str:

@@ -2,44 +2,40 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
-from cryptoflow.simulator.config import SimulatorConfig
+from cryptoflow.simulator.binance import Binance
+from cryptoflow.simulator.coinbase import Coinbase
+from cryptoflow.simulator.config import SimulatorConfig, VenueName
+from cryptoflow.simulator.cryptocompare import CryptoCompare
 from cryptoflow.simulator.events import Event
-from cryptoflow.simulator.faults import flushed, pushed, stages
-from cryptoflow.simulator.generator import Generator
-from cryptoflow.simulator.replay import Replay
+from cryptoflow.simulator.kraken import Kraken
+from cryptoflow.simulator.stages import flushed, pushed, stages
+from cryptoflow.simulator.venue import Venue
+
+VENUE_CLASSES: dict[VenueName, type[Venue]] = {
+    "cryptocompare": CryptoCompare,
+    "coinbase": Coinbase,
+    "binance": Binance,
+    "kraken": Kraken,
+}
 
 
-class Source(Protocol):
-    """Where frames come from."""
+def venue_of(config: SimulatorConfig, clock_ns: Callable[[], int] = time.time_ns) -> Venue:
+    """The venue that a config names.
 
-    @property
-    def dated_back(self) -> bool:
-        """Whether the source makes late trades by itself."""
-
-    def next_due_s(self) -> float | None:
-        """When the next event is due, in s since the stream began; None after the last."""
-
-    def pull(self, subscriptions: Sequence[str]) -> Event:
-        """The next event; `subscriptions` are those that somebody listens to."""
+    Raises:
+        ConfigError: the replay file can't be read, or a pair is none.
+    """
+    return VENUE_CLASSES[config.venue](config, clock_ns)
 
 
 class Feed:
-    """The events of a config, one source event at a time.
+    """The events of a venue, one source event at a time."""
 
-    Args:
-        clock_ns: the wall clock, in ns since the epoch, for generated trades without a start time.
-
-    Raises:
-        ConfigError: the replay file can't be read.
-    """
-
-    def __init__(self, config: SimulatorConfig, clock_ns: Callable[[], int]) -> None:
-        self._source: Source = (
-            Generator(config, clock_ns) if config.replay is None else Replay(config.replay, config.speed)
-        )
-        self._stages = stages(config.faults, config.seed, dated_back=self._source.dated_back)
+    def __init__(self, venue: Venue) -> None:
+        config = venue.config
+        self._source = venue.source
+        self._stages = stages(config.faults, config.seed, dated_back=self._source.dated_back, fields=venue.fields)
         self._flushed = False
 
     @property
@@ -74,7 +70,7 @@ def frames(
     Raises:
         ConfigError: the replay file can't be read, or a subscription is no trade channel.
     """
-    feed = Feed(config, clock_ns)
+    feed = Feed(venue_of(config, clock_ns))
     while not feed.ended:
         for event in feed.advance(subscriptions):
             if event.subscription is None or event.subscription in subscriptions:

@@ -1,9 +1,15 @@
 """Generated trades: seeded random walks, one for each pair."""
 
+import hashlib
 import math
 import random
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cryptoflow.errors import ConfigError
 from cryptoflow.model.trade import NS_PER_S, Trade, write_trade
@@ -20,9 +26,36 @@ STEP = 2e-4
 """The largest move of a price from one trade to the next, as a part of it."""
 
 WALK_LIMIT = 3.0
-"""A price turns round when it has grown or shrunk by this factor, so that an endless feed stays plausible."""
+"""No price grows or shrinks by more than this factor, so that an endless feed stays plausible."""
+
+PERIODS = (60, 400, 2_500, 16_000, 100_000, 640_000, 4_000_000)
+"""The waves that a price is made of, in trades; the longer, the higher, as in a random walk."""
+
+WAVE_HEIGHT = STEP / 4 / sum(period**-0.5 for period in PERIODS) / math.pi
+"""Of a wave of period 1, in parts of the price: so all together move by half a STEP at most."""
+
+QUANTITY_DECIMALS = 8
 
 OTHER_FLAGS = ("4", "9", "10")
+
+MASK = 2**64 - 1
+MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+
+ONE_BITS = 24
+ONE = 2**ONE_BITS
+"""1, as the factor of a price."""
+
+UNIT_BITS = 36
+"""Of a price where a walk starts: with a factor of up to WALK_LIMIT it stays below 63."""
+
+SINE_BITS, TABLE_BITS = 20, 16
+SINES = [round(math.sin(2 * math.pi * turn / 2**TABLE_BITS) * 2**SINE_BITS) for turn in range(2**TABLE_BITS)]
+SINE_ARRAY = np.array(SINES)
+
+POWER_BITS = 12
+POWERS = [round(1000 ** (share / 2**16) * 2**POWER_BITS) for share in range(2**16)]
+"""Quantities are spread evenly over three orders of magnitude."""
+POWER_ARRAY = np.array(POWERS)
 
 RECEIVED_AFTER_NS = (20_000_000, 80_000_000)
 """How long after the trade the feed says it received it: at least, at most."""
@@ -33,28 +66,103 @@ def usd_price(name: str) -> float:
     return USD_PRICES.get(name) or round(10 ** (zlib.crc32(name.encode()) % 4000 / 1000 - 1), 3)
 
 
+class Draw(NamedTuple):
+    """What one number of a walk gives."""
+
+    price: int
+    """In units of 10 ** -price_decimals."""
+    quantity: int
+    """In units of 10 ** -QUANTITY_DECIMALS."""
+    buy: bool
+    """Whether the taker bought."""
+
+
+class Draws(NamedTuple):
+    """What many numbers of a walk give, as `Draw` has it."""
+
+    price: NDArray[np.int64]
+    quantity: NDArray[np.int64]
+    buy: NDArray[np.bool_]
+
+
 class Walk:
-    """The prices of one pair on one market."""
+    """The trades of one pair on one market but for their time: each a function of its number, whichever is asked first.
+
+    Prices move as a random walk does, near at hand and from afar, and never leave WALK_LIMIT. All is computed in whole
+    numbers of 64 bits, so that one trade and an array of many come to the same.
+    """
 
     def __init__(self, pair: tuple[str, str, str], seed: int) -> None:
         self.pair = pair
         self.start = usd_price(pair[1]) / usd_price(pair[2])
-        self.sequence = 0
-        self._decimals = max(2, 4 - math.floor(math.log10(self.start)))
-        self._rng = random.Random(f"{seed} {pair}")
-        self._price = self.start
+        self.price_decimals = max(2, 4 - math.floor(math.log10(self.start)))
+        self._key = int.from_bytes(hashlib.blake2b(f"{seed} {pair}".encode(), digest_size=8).digest())
+        unit = self.start * 10**self.price_decimals
+        self._unit_bits = max(0, UNIT_BITS - math.ceil(unit).bit_length())
+        self._unit = round(unit * 2**self._unit_bits)
+        self._least_quantity = max(1, round(10 ** (QUANTITY_DECIMALS + 1) / usd_price(pair[1])))
+        rng = random.Random(self._key)
+        self._waves = [
+            (2**64 // period, rng.getrandbits(64), round(WAVE_HEIGHT * math.sqrt(period) * 2**SINE_BITS))
+            for period in PERIODS
+        ]
+        self._begin = sum(SINES[phase >> 64 - TABLE_BITS] * height for _, phase, height in self._waves)
 
-    def step(self) -> tuple[float, float]:
-        """The next (price, quantity)."""
-        self.sequence += 1
-        self._price *= 1 + STEP * (2 * self._rng.random() - 1)
-        self._price = min(max(self._price, self.start / WALK_LIMIT), self.start * WALK_LIMIT)
-        price = round(self._price, self._decimals)
-        return price, max(round(10 ** (1 + 3 * self._rng.random()) / usd_price(self.pair[1]), 8), 1e-8)
+    def random(self, number: int) -> int:
+        """64 random bits of a number, any whole one."""
+        return mixed(self._key, number)
+
+    def draw(self, number: int, lead: int) -> Draw:
+        """What a trade is; its price and side are those of the number `lead`, which may be itself."""
+        bits = mixed(self._key, number)
+        lead_bits = bits if lead == number else mixed(self._key, lead)
+        moved = -self._begin
+        for turn, phase, height in self._waves:
+            moved += SINES[(lead * turn + phase & MASK) >> 64 - TABLE_BITS] * height
+        factor = (ONE + (moved >> 2 * SINE_BITS - ONE_BITS)) * (ONE + _noise(lead_bits)) >> ONE_BITS
+        price = self._unit * factor >> ONE_BITS + self._unit_bits
+        quantity = self._least_quantity * POWERS[bits >> 20 & 0xFFFF] >> POWER_BITS
+        return Draw(price, quantity, bool(lead_bits >> 40 & 1))
+
+    def draws(self, numbers: NDArray[np.int64], leads: NDArray[np.int64]) -> Draws:
+        """The same of many."""
+        bits, lead_bits = (_mixed_many(self._key, each) for each in (numbers, leads))
+        moved = np.full(len(numbers), -self._begin)
+        for turn, phase, height in self._waves:
+            angle = leads.view(np.uint64) * np.uint64(turn) + np.uint64(phase)
+            moved += SINE_ARRAY[angle >> np.uint64(64 - TABLE_BITS)] * height
+        noise = _noise((lead_bits & np.uint64(0xFFFFF)).astype(np.int64))
+        factor = (ONE + (moved >> 2 * SINE_BITS - ONE_BITS)) * (ONE + noise) >> ONE_BITS
+        price = self._unit * factor >> ONE_BITS + self._unit_bits
+        quantity = self._least_quantity * POWER_ARRAY[bits >> np.uint64(20) & np.uint64(0xFFFF)] >> POWER_BITS
+        return Draws(price, quantity, (lead_bits >> np.uint64(40) & np.uint64(1)).astype(np.bool_))
+
+
+def _noise(bits: Any) -> Any:
+    """A random move of half a STEP at most, up or down, from the last 20 bits."""
+    return ((bits & 0xFFFFF) - 0x80000) * round(STEP * ONE) >> 20
+
+
+def mixed(key: int, number: int) -> int:
+    """64 bits that look random, the same for the same key and number.
+
+    The generator is splitmix64: its state is a multiple of the number, so it can be asked anywhere.
+    """
+    bits = (key + number * MIX[0]) & MASK
+    bits = (bits ^ bits >> 30) * MIX[1] & MASK
+    bits = (bits ^ bits >> 27) * MIX[2] & MASK
+    return bits ^ bits >> 31
+
+
+def _mixed_many(key: int, numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
+    bits = numbers.view(np.uint64) * np.uint64(MIX[0]) + np.uint64(key)
+    bits = (bits ^ bits >> np.uint64(30)) * np.uint64(MIX[1])
+    bits = (bits ^ bits >> np.uint64(27)) * np.uint64(MIX[2])
+    return bits ^ bits >> np.uint64(31)
 
 
 class Generator:
-    """A source of events that makes each trade up when it is due.
+    """A source of events that makes each trade up when it is due, of whichever pair is subscribed.
 
     Args:
         clock_ns: the wall clock, in ns since the epoch; not asked if the config has a start time.
@@ -67,6 +175,7 @@ class Generator:
         self._rng = random.Random(config.seed)
         self._late_rng = random.Random(f"{config.seed} late")
         self._walks: dict[str, Walk] = {}
+        self._sequences: Counter[str] = Counter()
         self._made = 0
         self._newest_ns = 0
         self._clock_ns = clock_ns if config.start_time_s is None else self._virtual_ns
@@ -89,7 +198,8 @@ class Generator:
         late = faults.late > 0 and self._late_rng.random() < faults.late
         event_ns = max(0, self._newest_ns - (in_ns(faults.late_by_s) if late else 0))
         subscription = subscriptions[int(self._rng.random() * len(subscriptions))]
-        frame = write_trade(self._trade(self._walk(subscription), event_ns))
+        frame = write_trade(self._trade(self._walk(subscription), self._sequences[subscription], event_ns))
+        self._sequences[subscription] += 1
         self._made += 1
         return Event(frame, subscription, self._newest_ns, Kind.LATE if late else Kind.TRADE)
 
@@ -102,8 +212,9 @@ class Generator:
             walk = self._walks[subscription] = Walk(pair, self._config.seed)
         return walk
 
-    def _trade(self, walk: Walk, event_ns: int) -> Trade:
-        price, quantity = walk.step()
+    def _trade(self, walk: Walk, number: int, event_ns: int) -> Trade:
+        draw = walk.draw(number, number)
+        price, quantity = draw.price / 10**walk.price_decimals, draw.quantity / 10**QUANTITY_DECIMALS
         market, from_coin, to_currency = walk.pair
         time_s, time_ns = divmod(event_ns, NS_PER_S)
         least_ns, most_ns = RECEIVED_AFTER_NS
@@ -119,7 +230,7 @@ class Generator:
             price=price,
             total=quantity * price,
             received_s=received_ns // NS_PER_S,
-            sequence=walk.sequence,
+            sequence=number + 1,
             time_ns=time_ns,
             received_ns=received_ns % NS_PER_S,
         )

@@ -2,15 +2,23 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from cryptoflow.errors import ConfigError
+from cryptoflow.model.trade import Trade
 from cryptoflow.simulator.config import SimulatorConfig
-from cryptoflow.simulator.sent import Sent
+from cryptoflow.simulator.events import in_ns
+from cryptoflow.simulator.limits import Tally
+from cryptoflow.simulator.market import Market, Tape
+from cryptoflow.simulator.sent import Ids, Sent
 from cryptoflow.simulator.server import Server
+
+T = TypeVar("T")
 
 
 class Simulator:
@@ -26,6 +34,7 @@ class Simulator:
         self.finished = threading.Event()
         """Set when the replay's file, or `max_trades`, has been sent completely."""
         self._url = ""
+        self._rest_url: str | None = None
         self._server: Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -65,8 +74,20 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        """`ws://HOST:PORT/v2`; any API key is good, unless the faults list some."""
+        """Of the websocket, `ws://HOST:PORT` and the venue's path; of CryptoCompare any API key is good, unless the
+        faults list some."""
         return self._url
+
+    @property
+    def rest_url(self) -> str:
+        """Of the venue's REST: `http://HOST:PORT`, to which its paths are added.
+
+        Raises:
+            ConfigError: the venue has none.
+        """
+        if self._rest_url is None:
+            raise ConfigError("CryptoCompare's simulator has no REST; take another venue.")
+        return self._rest_url
 
     @property
     def sent(self) -> Sent:
@@ -97,6 +118,72 @@ class Simulator:
         if not self.config.record:
             raise ConfigError("The simulator keeps no frames; make it with SimulatorConfig(record=True).")
         return list(self._running.recorded)
+
+    @property
+    def tally(self) -> Tally:
+        """What the REST was asked for, what of it was refused, and which limits were broken."""
+        tally = self._running.venue.tally
+        return Tally(Counter(tally.requests), Counter(tally.refused), Counter(tally.broken))
+
+    def trades(self, subscription: str, begin_s: float | None = None, end_s: float | None = None) -> Iterator[Trade]:
+        """All that a venue's market has traded of a pair so far, in order, whether it was sent or not.
+
+        Args:
+            begin_s: of that exchange time on, in s since the epoch; None: since the simulator was started.
+            end_s: to before that time; None: until now.
+        """
+        tape = self._tape(subscription)
+        first = tape.live if begin_s is None else tape.at(in_ns(begin_s))
+        end = tape.next if end_s is None else tape.at(in_ns(end_s))
+        return (tape.trade(number).trade() for number in tape.between(first, end))
+
+    def unsent(self, subscription: str) -> list[int]:
+        """The ids of the trades since the start that no client was sent."""
+        tape, told = self._tape(subscription), self._running.told.get(subscription, Ids())
+        ids = (number + tape.offset for number in tape.between(tape.live, tape.next))
+        return [id_ for id_ in ids if id_ not in told]
+
+    def skip_ids(self, subscription: str, ids: int) -> range:
+        """Leaves the next ids of a pair out, for good: a hole that nothing can fill. Gives them."""
+        market = self._market
+        return self._called(lambda: market.skip(subscription, ids))
+
+    def refuse(self, for_s: float) -> None:
+        """Drops all sockets, and refuses everything by HTTP 503 for a while; 0 ends it."""
+        self._called(lambda: self._running.refuse(for_s))
+
+    def maintain(self, for_s: float) -> None:
+        """Is in maintenance for a while, as the venue says it; 0 ends it."""
+        self._called(lambda: self._running.maintain(for_s))
+
+    @property
+    def _market(self) -> Market:
+        market = self._running.venue.market
+        if market is None:
+            raise ConfigError(
+                "Only a venue that trades by itself knows more than it sends: no replay, no CryptoCompare."
+            )
+        return market
+
+    def _tape(self, subscription: str) -> Tape:
+        tapes = self._market.tapes
+        if subscription not in tapes:
+            raise ConfigError(f"{subscription!r} is not traded here; give one of {', '.join(tapes)}.")
+        return tapes[subscription]
+
+    def _called(self, act: Callable[[], T]) -> T:
+        """Does something in the simulator's thread, and waits for it."""
+        done: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(act())
+            except Exception as error:  # noqa: BLE001 - handed to the thread that waits
+                done.set_exception(error)
+
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(run)
+        return done.result(timeout=30)
 
     def drop_connections(self) -> None:
         """Drops all sockets without a close frame, as a network does; clients may connect again at once."""
@@ -136,9 +223,9 @@ class Simulator:
         self._server = Server(self.config, self._changed)
         await self._server.run(self._listening, self._stop.wait)
 
-    def _listening(self, url: str) -> None:
+    def _listening(self, url: str, rest_url: str | None) -> None:
         with self._change:
-            self._url = url
+            self._url, self._rest_url = url, rest_url
             self._change.notify_all()
 
     def _changed(self) -> None:

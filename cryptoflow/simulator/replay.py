@@ -1,4 +1,4 @@
-"""Recorded frames, read from a file and paced by the trades' exchange time.
+"""Recorded frames, read from a file and paced by the time they came, or else by the trades' exchange time.
 
 A replay begins with the first subscription and waits while nobody is subscribed, so a client that reconnects
 goes on where the stream stood. What was on its way to a client that closed the socket itself is lost, as on
@@ -7,12 +7,14 @@ the real feed, but for the last 20 trades of each pair.
 
 import gzip
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import msgspec
+
 from cryptoflow.errors import ConfigError, UnreadableFrameError
-from cryptoflow.model.trade import NS_PER_S, Trade, read_trade
+from cryptoflow.model.trade import DECODE_ERRORS, NS_PER_S, read_trade
 from cryptoflow.simulator.events import Event, Kind, subscription_of
 
 
@@ -63,27 +65,63 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def events(frames: Iterator[bytes]) -> Iterator[Event]:
-    """The frames as events; one that is no trade keeps its place and goes to everybody."""
-    newest_ns = 0
-    for frame in frames:
-        trade = _trade(frame)
-        if trade is None:
-            yield Event(frame, None, newest_ns, Kind.MALFORMED)
-        else:
-            newest_ns = max(newest_ns, trade.event_time_ns)
-            yield Event(frame, subscription_of(trade.pair), newest_ns)
+class Record(msgspec.Struct, forbid_unknown_fields=True):
+    """A line that `cryptoflow record` wrote: one frame, and when it came."""
+
+    received_ns: int
+    """In ns since the epoch."""
+    frame: str
 
 
-def _trade(frame: bytes) -> Trade | None:
+_record_reader = msgspec.json.Decoder(Record)
+_record_writer = msgspec.json.Encoder()
+
+
+def record_line(received_ns: int, frame: str) -> bytes:
+    """The line of a frame, with its line feed."""
+    return _record_writer.encode(Record(received_ns, frame)) + b"\n"
+
+
+def record_of(line: bytes) -> Record | None:
+    """The record that a line holds; None if it is a frame by itself."""
     try:
-        return read_trade(frame)
-    except UnreadableFrameError:
+        return _record_reader.decode(line)
+    except DECODE_ERRORS:
         return None
+
+
+def trade_event(frame: bytes) -> Event:
+    """A frame of CryptoCompare's as an event; what is no trade goes to everybody."""
+    try:
+        trade = read_trade(frame)
+    except UnreadableFrameError:
+        return Event(frame, None, 0, Kind.MALFORMED)
+    return Event(frame, subscription_of(trade.pair), trade.event_time_ns)
+
+
+def events(lines: Iterable[bytes], read: Callable[[bytes], Event | None] = trade_event) -> Iterator[Event]:
+    """The frames of the lines as events, each at its receive time if it has one, else at its exchange time.
+
+    What has neither keeps its place. The stream's time never goes back.
+
+    Args:
+        read: makes a frame an event; None if it is none to replay.
+    """
+    newest_ns = 0
+    for line in lines:
+        record = record_of(line)
+        event = read(line if record is None else record.frame.encode())
+        if event is not None:
+            newest_ns = max(newest_ns, event.stream_ns if record is None else record.received_ns)
+            yield event._replace(stream_ns=newest_ns)
 
 
 class Replay:
     """A source of events that reads them from a file.
+
+    Args:
+        speed: 1 as recorded, 10 ten times as fast, 0 at once.
+        read: makes a frame an event; None if it is none to replay.
 
     Raises:
         ConfigError: the file can't be read; while it is made, or later, when the damaged place is reached.
@@ -91,9 +129,9 @@ class Replay:
 
     dated_back = False
 
-    def __init__(self, path: Path, speed: float) -> None:
+    def __init__(self, path: Path, speed: float, read: Callable[[bytes], Event | None] = trade_event) -> None:
         self._speed = speed
-        self._events = events(read_frames(path))
+        self._events = events(read_frames(path), read)
         self._first_ns = 0
         self._load()
 

@@ -1,5 +1,6 @@
-"""How much a simulator has sent."""
+"""What a simulator has sent: how much, and the ids of which trades."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from cryptoflow.simulator.events import FRESH, Event, Kind
@@ -28,9 +29,46 @@ class Sent:
         if event.kind is Kind.MALFORMED:
             self.malformed += clients
             return
-        self.trades += clients
-        self.distinct += event.kind in FRESH
+        trades = event.trades * clients
+        self.trades += trades
+        self.distinct += event.trades if event.kind in FRESH else 0
         if event.kind is Kind.DUPLICATE:
-            self.duplicates += clients
+            self.duplicates += trades
         elif event.kind is Kind.LATE:
-            self.late += clients
+            self.late += trades
+
+
+class Ids:
+    """Whole numbers, kept as the stretches without a hole that they make."""
+
+    def __init__(self) -> None:
+        self._begins: list[int] = []
+        self._ends: list[int] = []
+        """The first number after each stretch."""
+
+    def add(self, number: int) -> None:
+        """Takes a number in, if it is not in."""
+        at = bisect_right(self._begins, number)
+        if at and number < self._ends[at - 1]:
+            return
+        joins_before = at > 0 and self._ends[at - 1] == number
+        joins_after = at < len(self._begins) and self._begins[at] == number + 1
+        if joins_before and joins_after:
+            self._ends[at - 1] = self._ends.pop(at)
+            del self._begins[at]
+        elif joins_before:
+            self._ends[at - 1] = number + 1
+        elif joins_after:
+            self._begins[at] = number
+        else:
+            self._begins.insert(at, number)
+            self._ends.insert(at, number + 1)
+
+    def __contains__(self, number: int) -> bool:
+        at = bisect_right(self._begins, number)
+        return at > 0 and number < self._ends[at - 1]
+
+    @property
+    def stretches(self) -> list[range]:
+        """Them all, in order."""
+        return [range(*ends) for ends in zip(self._begins, self._ends, strict=True)]

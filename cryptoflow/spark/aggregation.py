@@ -11,9 +11,12 @@ from pyspark.sql import functions as sql
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from cryptoflow.model.candle import Candle, Side
-from cryptoflow.model.trade import BUY, MAX_AHEAD_S, MAX_AMOUNT, MAX_TIME_S, NS_PER_S, SELL
+from cryptoflow.model.offsets import Offsets
+from cryptoflow.model.trade import BUY, MAX_AHEAD_S, MAX_AMOUNT, MAX_TIME_S, SELL
 from cryptoflow.settings import SparkSettings
-from cryptoflow.spark.decode import NO_NUMBER, REFUSED, TRADES, decoder, refused
+from cryptoflow.spark import decode
+from cryptoflow.spark.decode import NO_NUMBER, REFUSED, TRADES, decoder, folder, refused
+from cryptoflow.spark.fold import CANDLES, GRID
 
 RULES = 1
 """The number of the aggregation's rules: to be raised when what it computes of the same trades changes."""
@@ -21,12 +24,6 @@ RULES = 1
 FRAME = ("value", "timestamp", "partition", "offset")
 FRAMES = "value binary, timestamp timestamp, partition int, offset bigint"
 """What a source hands in, as Spark's schema."""
-
-GRID = 1.5 * 2.0**52 / 2**16
-"""Adding and taking away this rounds a double to a multiple of 2**-16; see `_exact_sum`."""
-
-Offsets = dict[int, int]
-"""An offset by partition."""
 
 
 def definition(settings: SparkSettings) -> tuple[object, ...]:
@@ -41,18 +38,17 @@ def trades(frames: DataFrame, ahead_s: float) -> DataFrame:
     return frames.select(*FRAME).mapInArrow(decoder(ahead_s), from_arrow_schema(TRADES))
 
 
+def blocks(
+    frames: DataFrame, ahead_s: float, finished_ns: int = 0, counted: Offsets | None = None, buckets: int = 2
+) -> DataFrame:
+    """Rows of `decode.BLOCKS` out of the frames, for `batch_candles`; the arguments as for `decode.blocks`."""
+    packed = decode.blocks(ahead_s, finished_ns, counted or {}, buckets)
+    return frames.select(*FRAME).mapInArrow(packed, from_arrow_schema(decode.BLOCKS))
+
+
 def unreadable(frames: DataFrame) -> DataFrame:
     """A row of `decode.REFUSED` for each of the frames that is no readable trade."""
     return frames.select(*FRAME).mapInArrow(refused, from_arrow_schema(REFUSED))
-
-
-def distinct(trades: DataFrame, partitions: int) -> DataFrame:
-    """One of the trades of each identity; for batches, which have all of them before them."""
-    # All but the two of the identity are of fixed width: Spark then sums up in place instead of sorting.
-    others = [sql.first(name).alias(name) for name in trades.columns if name not in ("pair", "id")]
-    # Hardly any are the same: to look for them before they are sent around would only fill the memory twice.
-    together = trades.repartition(partitions, "pair", "id")
-    return together.groupBy("pair", "id").agg(*others, sql.count(sql.lit(1)).alias("copies"))
 
 
 def _exact_sum(amount: str) -> Column:
@@ -84,13 +80,10 @@ A number too long for `id_number` is padded to the longest id's length, and a co
 """
 
 
-def candles(trades: DataFrame, window: Column, *others: Column) -> DataFrame:
+def candles(trades: DataFrame, window: Column) -> DataFrame:
     """A row for each pair and `window`, whose start is `start_s`, shaped like `model.candle.Candle`.
 
     `first_partition`, `last_partition` and `first_offset` tell before which place of the log none of its trades lies.
-
-    Args:
-        others: more aggregates to have in a row, named.
     """
     return trades.groupBy("pair", window).agg(
         sql.expr(f"min_by(price, {EXCHANGE_ORDER})").alias("open"),
@@ -105,7 +98,6 @@ def candles(trades: DataFrame, window: Column, *others: Column) -> DataFrame:
         sql.min("partition").alias("first_partition"),
         sql.max("partition").alias("last_partition"),
         sql.min("offset").alias("first_offset"),
-        *others,
     )
 
 
@@ -122,10 +114,10 @@ def stream_candles(trades: DataFrame, settings: SparkSettings) -> DataFrame:
     return rows.withColumn("start_s", sql.expr("unix_seconds(window.start)")).drop("window")
 
 
-def batch_candles(trades: DataFrame, window_s: int, partitions: int = 2) -> DataFrame:
-    """The candles of all readable `trades` of a batch; `partitions`: in how many parts they are held."""
-    start_s = sql.expr(f"time_ns div {window_s * NS_PER_S} * {window_s}").alias("start_s")
-    return candles(distinct(trades, partitions), start_s, sql.sum("copies").alias("copies"))
+def batch_candles(blocks: DataFrame, window_s: int, buckets: int = 2) -> DataFrame:
+    """A row of `fold.CANDLES` for each pair and window of all `decode.BLOCKS` of a batch."""
+    together = blocks.select("bucket", "trades").repartition(buckets, "bucket").groupBy("bucket")
+    return together.applyInArrow(folder(window_s), from_arrow_schema(CANDLES))
 
 
 def to_candle(row: Row, window_s: int) -> Candle:

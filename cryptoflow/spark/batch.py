@@ -5,19 +5,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
-from pyspark.sql import DataFrame, Observation, SparkSession
+from pyspark.sql import Observation, SparkSession
 from pyspark.sql import functions as sql
 
-from cryptoflow.kafka_io.log import earlier, records
 from cryptoflow.model.candle import Candle
+from cryptoflow.model.offsets import Offsets, earlier, records
 from cryptoflow.model.trade import NS_PER_S
 from cryptoflow.settings import KafkaSettings
 from cryptoflow.spark import aggregation
-from cryptoflow.spark.aggregation import Offsets, at_or_past, first_places, to_candle
+from cryptoflow.spark.aggregation import first_places, to_candle
 from cryptoflow.spark.kafka_log import Stretch, between
-from cryptoflow.spark.metrics import unfit
 
-PARTITION_TRADES = 500_000
+BUCKET_TRADES = 500_000
 """Trades that are held together: some 50 MB, which fits into the memory beside others."""
 
 
@@ -71,23 +70,17 @@ def candles_between(
     if not any(each.partitions() for each in stretches):
         return [], Counted(0, 0, 0, None)  # over no rows at all, Spark leaves the counts out
     counts = Observation()
-    seen = _observed(aggregation.trades(between(spark, kafka, stretches), ahead_s), counts, finished_ns, counted or {})
-    fit = seen.where(f"readable and not ahead and time_ns >= {finished_ns}")
     size = sum(records(stretch.begin, stretch.end) for stretch in stretches)
-    rows = aggregation.batch_candles(fit, window_s, max(2, math.ceil(size / PARTITION_TRADES))).collect()
+    buckets = max(2, math.ceil(size / BUCKET_TRADES))
+    frames = between(spark, kafka, stretches)
+    blocks = aggregation.blocks(frames, ahead_s, finished_ns, counted, buckets).observe(
+        counts,
+        *(sql.sum(name).alias(name) for name in ("rows", "unreadable", "late")),
+        sql.max("newest_us").alias("newest_us"),
+    )
+    rows = aggregation.batch_candles(blocks, window_s, buckets).collect()
     found = [Found(to_candle(row, window_s), row.copies, first_places(row)) for row in rows]
     return found, _counted(counts.get)
-
-
-def _observed(trades: DataFrame, counts: Observation, finished_ns: int, counted: Offsets) -> DataFrame:
-    new = at_or_past(counted)
-    return trades.observe(
-        counts,
-        sql.expr(f"count_if({new})").alias("rows"),
-        sql.expr(f"count_if(not readable and {new})").alias("unreadable"),
-        sql.expr(f"count_if({unfit(finished_ns)} and {new})").alias("late"),
-        sql.expr("max(if(readable, unix_micros(event_time), null))").alias("newest_us"),
-    )
 
 
 def _counted(counts: dict[str, int | None]) -> Counted:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from cryptoflow.spark.aggregation import Offsets
+from cryptoflow.model.offsets import Offsets
 
 START_FILE = "start.json"
 

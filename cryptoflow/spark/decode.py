@@ -4,14 +4,17 @@ The rules of a trade are those of `model.trade`, and so is their reader: what th
 the batch take. Arrow batches in, Arrow batches out; no Spark in here.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
 
 from cryptoflow.errors import UnreadableFrameError
 from cryptoflow.model.trade import BUY, MAX_AHEAD_S, NS_PER_S, SELL, Trade, read_trade
+from cryptoflow.spark.fold import CANDLES, candles
 
 US_PER_S = 1_000_000
 NS_PER_US = 1_000
@@ -50,6 +53,27 @@ TRADES = pa.schema(
 that is `ahead` of the receive time by more than allowed, the latest that is: so far it moves the watermark.
 """
 
+FITTING = ("pair", "id", "price", "quantity", "total", "time_ns", "side", "partition", "offset")
+"""The columns of a trade that make candles."""
+
+BLOCKS = pa.schema(
+    [
+        pa.field("bucket", pa.int32()),
+        pa.field("trades", pa.binary()),
+        pa.field("rows", pa.int64()),
+        pa.field("unreadable", pa.int64()),
+        pa.field("late", pa.int64()),
+        pa.field("newest_us", pa.int64()),
+    ]
+)
+"""Trades of a bucket of pairs, as an Arrow stream of the columns `FITTING`; so Spark moves some 100,000 as one row.
+
+The counts are those of all records that were read with it, in one of the rows.
+"""
+
+BLOCK_TRADES = 100_000
+"""Trades that are packed together: some 8 MB."""
+
 REFUSED = pa.schema(
     [
         pa.field("value", pa.binary()),
@@ -71,11 +95,77 @@ def decoder(ahead_s: float) -> Decode:
     """
 
     def decode(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        pairs: dict[tuple[str, str, str], str] = {}
         for batch in batches:
-            yield _trades(batch, int(ahead_s * US_PER_S), pairs)
+            yield _trades(batch, int(ahead_s * US_PER_S))
 
     return decode
+
+
+def blocks(ahead_s: float, finished_ns: int, counted: Mapping[int, int], buckets: int) -> Decode:
+    """Makes `BLOCKS` out of the same: the trades that fit into candles, many to a row, and what became of the others.
+
+    Args:
+        ahead_s: how far ahead of its receive time, in s, a trade is not `ahead` yet.
+        finished_ns: windows that begin earlier are finished.
+        counted: what comes before these offsets was counted before.
+        buckets: in how many parts the trades are taken apart, all trades of a pair in one.
+    """
+    decode = decoder(ahead_s)
+
+    def packed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        read: list[pa.RecordBatch] = []
+        for trades in decode(batches):
+            read.append(trades)
+            if sum(map(len, read)) >= BLOCK_TRADES:
+                yield _packed(pa.Table.from_batches(read), finished_ns, counted, buckets)
+                read = []
+        if read:
+            yield _packed(pa.Table.from_batches(read), finished_ns, counted, buckets)
+
+    return packed
+
+
+def _packed(trades: pa.Table, finished_ns: int, counted: Mapping[int, int], buckets: int) -> pa.RecordBatch:
+    readable, ahead, time_ns = (trades[name].to_numpy() for name in ("readable", "ahead", "time_ns"))
+    partition, offset = trades["partition"].to_numpy(), trades["offset"].to_numpy()
+    new = np.ones(len(trades), bool)
+    for place, before in counted.items():
+        new &= (partition != place) | (offset >= before)
+    fit = readable & ~ahead & (time_ns >= finished_ns)
+    event_us = trades["event_time"].cast(pa.int64()).to_numpy()[readable]
+    of_fit = trades.select(FITTING).filter(pa.array(fit)).combine_chunks()
+    pairs = of_fit["pair"].dictionary_encode().combine_chunks()
+    of_fit = of_fit.set_column(0, "pair", pairs)
+    bucket_of = np.array([crc32(pair.encode()) % buckets for pair in pairs.dictionary.to_pylist()], np.int32)
+    bucket = bucket_of[pairs.indices.to_numpy()]
+    parts = [(number, of_fit.filter(pa.array(bucket == number))) for number in range(buckets)]
+    rows = [{"bucket": number, "trades": _written(part)} for number, part in parts if len(part)] or [{"bucket": 0}]
+    rows[0] |= {
+        "rows": np.count_nonzero(new),
+        "unreadable": np.count_nonzero(new & ~readable),
+        "late": np.count_nonzero(new & readable & ~fit),
+        "newest_us": event_us.max() if len(event_us) else None,
+    }
+    return pa.RecordBatch.from_pylist(rows, BLOCKS)
+
+
+def _written(trades: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, trades.schema) as writer:
+        writer.write_table(trades)
+    return bytes(sink.getvalue())
+
+
+def folder(window_s: int) -> Callable[[pa.Table], pa.Table]:
+    """Makes the `fold.CANDLES` of windows of a length, in s, out of all `BLOCKS` of a bucket."""
+
+    def folded(blocks: pa.Table) -> pa.Table:
+        texts = [text for text in blocks["trades"] if text.is_valid]
+        tables = [pa.ipc.open_stream(text.as_buffer()).read_all() for text in texts]
+        tables.sort(key=lambda table: (table["partition"][0].as_py(), table["offset"][0].as_py()))
+        return candles(pa.concat_tables(tables), window_s) if tables else CANDLES.empty_table()
+
+    return folded
 
 
 def refused(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -93,6 +183,10 @@ def refused(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def _read(values: Sequence[bytes | None]) -> tuple[list[Trade], dict[int, str]]:
     """The trades, with `NO_TRADE` in the place of each that can't be read, and why, by its place."""
+    try:
+        return list(map(read_trade, values)), {}  # type: ignore[arg-type]  # of None it says so itself
+    except (UnreadableFrameError, TypeError):
+        pass  # which of them, is found out below
     trades, reasons = [], {}
     for row, value in enumerate(values):
         try:
@@ -113,7 +207,7 @@ def _too_far(trades: Sequence[Trade], received_us: Any) -> Any:
     return time_s > received_us // US_PER_S + MAX_AHEAD_S
 
 
-def _trades(batch: pa.RecordBatch, ahead_us: int, pairs: dict[tuple[str, str, str], str]) -> pa.RecordBatch:
+def _trades(batch: pa.RecordBatch, ahead_us: int) -> pa.RecordBatch:
     trades, reasons = _read(batch.column("value").to_pylist())
     received_us = _micros(batch)
     readable = ~_too_far(trades, received_us)
@@ -124,14 +218,14 @@ def _trades(batch: pa.RecordBatch, ahead_us: int, pairs: dict[tuple[str, str, st
     event_us = np.minimum(time_ns // NS_PER_US, latest_us)
     ids = [trade.id for trade in trades]
     columns = [
-        pa.array([pairs.get(trade.pair) or _named(trade.pair, pairs) for trade in trades], pa.string()),
+        pa.array([_named(trade.market, trade.from_coin, trade.to_currency) for trade in trades], pa.string()),
         pa.array(ids, pa.string()),
         pa.array([id_number(id) for id in ids], pa.int64()),
         pa.array([trade.price for trade in trades], pa.float64()),
         pa.array([trade.quantity for trade in trades], pa.float64()),
         pa.array([trade.total for trade in trades], pa.float64()),
         pa.array(time_ns),
-        pa.array([int(trade.flags) & (BUY | SELL) for trade in trades], pa.int32()),
+        pa.array([_side(trade.flags) for trade in trades], pa.int32()),
         pa.array(event_us).cast(pa.timestamp("us", "UTC")),
         pa.array(time_ns // NS_PER_US > latest_us),
         pa.array(readable),
@@ -141,9 +235,14 @@ def _trades(batch: pa.RecordBatch, ahead_us: int, pairs: dict[tuple[str, str, st
     return pa.RecordBatch.from_arrays(columns, schema=TRADES)
 
 
-def _named(pair: tuple[str, str, str], pairs: dict[tuple[str, str, str], str]) -> str:
-    name = pairs[pair] = "~".join(pair)
-    return name
+@lru_cache(4096)
+def _named(*pair: str) -> str:
+    return "~".join(pair)
+
+
+@lru_cache(4096)
+def _side(flags: str) -> int:
+    return int(flags) & (BUY | SELL)
 
 
 def id_number(id: str) -> int:

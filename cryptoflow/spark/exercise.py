@@ -7,7 +7,7 @@ from cryptoflow.model.trade import read_trade
 from cryptoflow.runtime.stop import Deadline
 from cryptoflow.settings import SparkSettings
 from cryptoflow.simulator import SimulatorConfig, frames
-from cryptoflow.spark.aggregation import FRAMES, batch_candles, stream_candles, trades
+from cryptoflow.spark.aggregation import FRAMES, batch_candles, blocks, stream_candles, trades
 from cryptoflow.spark.archive import BUILD_TIMEOUT_S
 from cryptoflow.spark.memory_source import FrameBuffer
 from cryptoflow.spark.metrics import observed
@@ -28,7 +28,7 @@ def exercise(folder: Path) -> None:
         stream.drain({0: buffer.end}, lambda: deadline.passed)
         stream.stop()
         past = spark.createDataFrame([(b"", datetime.fromtimestamp(0, UTC), 0, 0)], FRAMES)
-        batch_candles(trades(past, settings.ahead_s).where("readable"), settings.window_s).collect()
+        batch_candles(blocks(past, settings.ahead_s), settings.window_s).collect()
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from pyspark.sql import DataFrame, SparkSession
 
+from cryptoflow.model.offsets import Offsets
 from cryptoflow.settings import KafkaSettings
-from cryptoflow.spark.aggregation import FRAME, FRAMES, Offsets
+from cryptoflow.spark.aggregation import FRAME, FRAMES
 
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\""})
 """What Kafka's login configuration, which takes no other escapes, wants before a character of a quoted text."""

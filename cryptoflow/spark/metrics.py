@@ -12,7 +12,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as sql
 from pyspark.sql.streaming.query import StreamingQuery
 
-from cryptoflow.spark.aggregation import Offsets, at_or_past
+from cryptoflow.model.offsets import Offsets
+from cryptoflow.spark.aggregation import at_or_past
 
 OBSERVATION = "frames"
 """Name of the counts that every batch carries."""
@@ -27,6 +28,16 @@ class BatchCounts(msgspec.Struct, frozen=True):
     """Trades that wait for a repair: too late for the stream, or too far ahead."""
     duplicates: int = 0
     watermark_ms: int = 0
+
+    def plus(self, later: "BatchCounts") -> "BatchCounts":
+        """Those of a later batch added."""
+        return BatchCounts(
+            self.rows + later.rows,
+            self.unreadable + later.unreadable,
+            self.late + later.late,
+            self.duplicates + later.duplicates,
+            later.watermark_ms,
+        )
 
 
 def observed(trades: DataFrame, finished_ns: int = 0, counted: Offsets | None = None) -> DataFrame:

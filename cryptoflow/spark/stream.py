@@ -13,8 +13,10 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from cryptoflow.errors import AggregationError, CryptoflowError
 from cryptoflow.model.candle import Candle
+from cryptoflow.model.offsets import Offsets, covers
+from cryptoflow.runtime.metrics import StreamMetrics
 from cryptoflow.settings import SparkSettings
-from cryptoflow.spark.aggregation import Offsets, first_places, to_candle
+from cryptoflow.spark.aggregation import first_places, to_candle
 from cryptoflow.spark.checkpoint import committed_offsets, source_offsets
 from cryptoflow.spark.metrics import BatchCounts, batch_counts
 from cryptoflow.spark.session import first_line
@@ -39,11 +41,6 @@ class _StoppedError(Exception):
 
 class _FailedBatchError(Exception):
     """What Spark is told of a batch that failed."""
-
-
-def covers(done: Offsets, wanted: Offsets) -> bool:
-    """Whether everything before the offsets `wanted` is before the offsets `done`."""
-    return all(done.get(partition, 0) >= offset for partition, offset in wanted.items())
 
 
 class CandleStream:
@@ -170,19 +167,19 @@ class CandleStream:
         if self._query is not None:
             self._query.stop()
 
-    def report(self) -> dict[str, float]:
-        """The newest figures of the query: rows/s, lag in trades, state rows and the duration of a batch."""
+    def metrics(self) -> StreamMetrics:
+        """The newest of the query."""
         newest = self._query.lastProgress if self._query else None
         if newest is None:
-            return {}
-        figures = {
-            "rows_per_s": newest.processedRowsPerSecond,
-            "state_rows": sum(operator.numRowsTotal for operator in newest.stateOperators),
-            "batch_ms": newest.batchDuration,
-        }
+            return StreamMetrics()
         # Python sources do not tell how far they could go.
         latest = json.loads(newest.sources[0].latestOffset)
-        return figures | ({"lag": self._lag(source_offsets(latest))} if latest else {})
+        return StreamMetrics(
+            lag_trades=self._lag(source_offsets(latest)) if latest else None,
+            rows_per_s=newest.processedRowsPerSecond,
+            state_rows=sum(operator.numRowsTotal for operator in newest.stateOperators),
+            batch_ms=newest.batchDuration,
+        )
 
     def _lag(self, latest: Offsets) -> int:
         """Trades that the source had when the newest batch began, and that are in no committed batch yet."""

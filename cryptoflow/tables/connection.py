@@ -6,10 +6,8 @@ over asyncio can't do TLS, and asyncore is gone since Python 3.12.
 
 import logging
 import ssl
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TypeVar
 
 from cassandra import (
     AuthenticationFailed,
@@ -43,10 +41,9 @@ from cryptoflow.errors import (
     ConfigError,
     SchemaMismatchError,
 )
+from cryptoflow.runtime.retry import Result, retried
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.schema import TABLES, Table, create_keyspace, create_table, differences, primary_key
-
-Result = TypeVar("Result")
 
 CONNECT_TIMEOUT_S = 8.0
 """For all contact points together: it leaves room to say so within 10 s."""
@@ -57,8 +54,8 @@ REQUEST_TIMEOUT_S = 20.0
 RECONNECT_AT_MOST_S = 2.0
 """Between two tries to reach a node that went away; the driver's default grows to ten minutes."""
 
-SCHEMA_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6)
-"""Between the tries to create what is missing.
+SCHEMA_TRY_S = 3.0
+"""For how long it is tried again to create what is missing.
 
 Of two that do so at once, one may be refused, or see a keyspace listed that can't be used yet; a moment later
 all is there.
@@ -225,12 +222,7 @@ def ensure_schema(session: Session, settings: CassandraSettings) -> None:
         SchemaMismatchError: a table is there with other columns or another key.
         CassandraError: the cluster refuses it.
     """
-    for pause_s in SCHEMA_PAUSES_S:
-        try:
-            return _ensure_schema(session, settings)
-        except SCHEMA_CONFLICTS:
-            time.sleep(pause_s)
-    return _ensure_schema(session, settings)
+    retried(lambda: _ensure_schema(session, settings), SCHEMA_CONFLICTS, SCHEMA_TRY_S)
 
 
 def _ensure_schema(session: Session, settings: CassandraSettings) -> None:
@@ -255,20 +247,16 @@ def _ensure_table(session: Session, table: Table, settings: CassandraSettings) -
         )
 
 
-def patiently(call: Callable[[], Result], settings: CassandraSettings, deadline_s: float | None = None) -> Result:
+def patiently(call: Callable[[], Result], settings: CassandraSettings) -> Result:
     """What `call` gives, which is tried again while Cassandra is away; it must do no harm to do it twice.
 
     Raises:
-        CassandraUnreachableError: Cassandra was away for `retry_for_s`, or `deadline_s`.
+        CassandraUnreachableError: Cassandra was away for `retry_for_s`.
     """
-    until_s = time.monotonic() + (settings.retry_for_s if deadline_s is None else deadline_s)
-    while True:
-        try:
-            return call()
-        except TRANSIENT_ERRORS:
-            if time.monotonic() > until_s:
-                raise unreachable(settings) from None
-            time.sleep(RECONNECT_AT_MOST_S / 4)
+    try:
+        return retried(call, TRANSIENT_ERRORS, settings.retry_for_s)
+    except TRANSIENT_ERRORS:
+        raise unreachable(settings) from None
 
 
 def _exists(session: Session, keyspace: str) -> bool:

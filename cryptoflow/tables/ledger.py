@@ -25,6 +25,8 @@ class Ledger:
         self.session, self.place, self.lease = session, place, lease
         self._settings = settings
         self._writer = TableWriter(session, settings)
+        self._query_id = f"{place.topic}/{place.topic_id}.{place.window_s}"
+        self._committed = 0
 
     def claim(self) -> None:
         """Let no earlier holder commit any more.
@@ -36,12 +38,16 @@ class Ledger:
 
     def stored(self) -> Progress | None:
         """What was committed last; None before the first time."""
-        return patiently(lambda: progress.read(self.session, self.place), self._settings)
+        stored = patiently(lambda: progress.read(self.session, self.place), self._settings)
+        self._committed = sum(stored.offsets.values()) if stored else 0
+        return stored
 
     def commit(
         self, marks: Sequence[MarkRow], candles: Sequence[Candle], record: BatchRecord, done: Progress
     ) -> BatchRecord:
         """Write a batch and how far it has come; gives its record with the number of rows.
+
+        On record it goes by the place that it begins at: whoever does anew what was not committed writes over it.
 
         Raises:
             LeaseLostError: another one has the lease now.
@@ -50,7 +56,8 @@ class Ledger:
         timestamp = patiently(self.lease.timestamp, self._settings)
         self._writer.put(MARKS, marks, timestamp)
         rows = self._writer.put_candles(candles, timestamp)
-        record = record._replace(rows_written=rows)
+        record = record._replace(query_id=self._query_id, batch_id=self._committed, rows_written=rows)
         self._writer.put(BATCHES, [record], timestamp)
         patiently(lambda: progress.write(self.session, self.place, self.lease.fence, done), self._settings)
+        self._committed = sum(done.offsets.values())
         return record

@@ -5,7 +5,7 @@ transactions see to it, so no clock matters.
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,10 +14,8 @@ from cassandra.cluster import Session
 from cassandra.query import BatchStatement, SimpleStatement
 
 from cryptoflow.errors import LeaseLostError
-from cryptoflow.model.window import EPOCH
-
-Offsets = dict[int, int]
-"""An offset by partition."""
+from cryptoflow.model.offsets import Offsets
+from cryptoflow.model.window import EPOCH, as_utc, utc_hour
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -66,11 +64,11 @@ def read(session: Session, place: Place) -> Progress | None:
 
 def _progress(row: Any) -> Progress:
     return Progress(
-        finished=_utc(row.now_finished),
+        finished=as_utc(row.now_finished),
         offsets=dict(row.now_offsets or {}),
         begins=dict(row.now_begins or {}),
-        origin=_utc(row.origin or EPOCH),
-        newest=_utc(row.newest or EPOCH),
+        origin=as_utc(row.origin or EPOCH),
+        newest=as_utc(row.newest or EPOCH),
         query=row.query or "",
         tables=row.tables or "",
         checkpoint=row.checkpoint or "",
@@ -82,7 +80,7 @@ def newest_of_others(session: Session, place: Place, tables: str) -> datetime:
     """The end of the newest window that has a candle out of another topic in the same tables; the epoch if none has."""
     rows = session.execute("SELECT DISTINCT window_seconds, topic_id, newest, tables FROM progress")
     others = (
-        _utc(row.newest)
+        as_utc(row.newest)
         for row in rows
         if row.newest and row.tables == tables and row.window_seconds == place.window_s
         and row.topic_id != place.topic_id
@@ -121,8 +119,7 @@ def write(session: Session, place: Place, fence: int, done: Progress) -> None:
         "INSERT INTO progress (window_seconds, topic_id, hour, finished, offsets, begins)"
         " VALUES (%s, %s, %s, %s, %s, %s)"
     )
-    hour = done.finished.replace(minute=0, second=0, microsecond=0)
-    batch.add(SimpleStatement(cql), [*key, hour, done.finished, done.offsets, done.begins])
+    batch.add(SimpleStatement(cql), [*key, utc_hour(done.finished), done.finished, done.offsets, done.begins])
     if not session.execute(batch).was_applied:
         raise _superseded()
 
@@ -148,7 +145,7 @@ def bounds(session: Session, place: Place, start: datetime, end: datetime) -> Bo
         session,
         "SELECT begins AS found FROM progress WHERE window_seconds = %s AND topic_id = %s AND hour < %s"
         " ORDER BY hour DESC LIMIT 1",
-        [*key, start.replace(minute=0, second=0, microsecond=0)],
+        [*key, utc_hour(start)],
     )
     after = _first(
         session,
@@ -162,8 +159,3 @@ def bounds(session: Session, place: Place, start: datetime, end: datetime) -> Bo
 def _first(session: Session, cql: str, values: list[object]) -> Mapping[int, int] | None:
     found: Iterator[Any] = iter(session.execute(cql, values))
     return next((dict(row.found) for row in found if row.found is not None), None)
-
-
-def _utc(moment: datetime) -> datetime:
-    """The driver's datetimes are UTC and don't say so."""
-    return moment.replace(tzinfo=UTC)

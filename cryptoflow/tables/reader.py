@@ -3,7 +3,7 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby, islice, takewhile
 from typing import Any, NamedTuple
 
@@ -12,8 +12,19 @@ from cassandra.cluster import Session
 
 from cryptoflow.errors import CassandraError
 from cryptoflow.model.candle import CandleRow, DirectionRow
-from cryptoflow.model.window import utc_midnight
-from cryptoflow.tables.schema import BATCHES, CANDLES, HOURS, MARKS, TRADE_WINDOWS, BatchRecord, HourRow, MarkRow
+from cryptoflow.model.trade import Pair
+from cryptoflow.model.window import as_utc, utc_midnight
+from cryptoflow.tables.schema import (
+    BATCHES,
+    CANDLES,
+    COUNTS,
+    HOURS,
+    MARKS,
+    TRADE_WINDOWS,
+    BatchRecord,
+    HourRow,
+    MarkRow,
+)
 
 DAYS_BACK = 7
 """How many dates `latest` tries one by one before it asks the table which dates there are."""
@@ -23,11 +34,6 @@ LIST_PAUSE = 50.0
 
 LONGEST_LIST_PAUSE_S = 60.0
 """A new pair shows within a minute, whatever it takes."""
-
-COUNTERS = ("input_rows", "late", "duplicates", "unreadable", "rows_written")
-
-Pair = tuple[str, str, str]
-"""(market, from coin, to currency)."""
 
 PairSide = tuple[str, str, str, str]
 """(market, from coin, to currency, BUY or SELL)."""
@@ -160,7 +166,7 @@ def known_series(session: Session) -> dict[Series, list[datetime]]:
     It lists the table's partition keys: one for each series and day, so five pairs make 1,800 a year.
     """
     rows = _select(session, f"SELECT DISTINCT {', '.join(CANDLES.partition)} FROM candles")
-    keys = sorted((Series(*row[:4]), _utc(row[4])) for row in rows)
+    keys = sorted((Series(*row[:4]), as_utc(row[4])) for row in rows)
     return {
         series: [date for _, date in reversed(list(group))] for series, group in groupby(keys, key=lambda key: key[0])
     }
@@ -179,14 +185,14 @@ def totals(session: Session, query_id: str | None = None) -> Totals:
     Raises:
         CassandraError: there is no such table yet, or the cluster refuses to read.
     """
-    sums = ", ".join(f"sum({name})" for name in COUNTERS)
+    sums = ", ".join(f"sum({name})" for name in COUNTS)
     cql = f"SELECT count(*), {sums}, max(watermark), max(finished_at) FROM batches"
     if query_id is None:
         [row] = _select(session, cql)
     else:
         [row] = _select(session, f"{cql} WHERE query_id = ?", [query_id])
     *counts, watermark, finished_at = row
-    return Totals._make([*counts, watermark and _utc(watermark), finished_at and _utc(finished_at)])
+    return Totals._make([*counts, watermark and as_utc(watermark), finished_at and as_utc(finished_at)])
 
 
 def newest_candle(session: Session, window_s: int) -> datetime | None:
@@ -219,7 +225,7 @@ def marks_of(session: Session, hour: datetime) -> dict[MarkRow, int]:
 
 def _mark(row: Sequence[Any]) -> MarkRow:
     mark = MarkRow(*row)
-    return mark._replace(hour=_utc(mark.hour), until=_utc(mark.until))
+    return mark._replace(hour=as_utc(mark.hour), until=as_utc(mark.until))
 
 
 def hours(session: Session, hour: datetime) -> list[HourRow]:
@@ -227,7 +233,7 @@ def hours(session: Session, hour: datetime) -> list[HourRow]:
     cql = f"SELECT {', '.join(HOURS.columns)} FROM hours WHERE market = ? AND fromcoin = ? AND tocurrency = ?"
     date = hour.replace(hour=0)
     keys = _select(session, "SELECT DISTINCT market, fromcoin, tocurrency, date FROM hours")
-    pairs = [(key.market, key.fromcoin, key.tocurrency) for key in keys if _utc(key.date) == date]
+    pairs = [(key.market, key.fromcoin, key.tocurrency) for key in keys if as_utc(key.date) == date]
     found = (row for pair in pairs for row in _select(session, f"{cql} AND date = ? AND hour = ?", [*pair, date, hour]))
     return [_hour(row) for row in found]
 
@@ -254,7 +260,7 @@ def _hours_of(session: Session, pair: Pair, dates: Iterable[datetime]) -> Iterat
 def _hour(row: Sequence[Any]) -> HourRow:
     found = HourRow(*row)
     return found._replace(
-        date=_utc(found.date), hour=_utc(found.hour), repaired_at=found.repaired_at and _utc(found.repaired_at)
+        date=as_utc(found.date), hour=as_utc(found.hour), repaired_at=found.repaired_at and as_utc(found.repaired_at)
     )
 
 
@@ -269,7 +275,7 @@ def candle_rows(session: Session, window_s: int, start: datetime, end: datetime)
         for date in _dates_of(window_s, start, end).intersection(dates)
         for row in _select(session, cql, [*series, date, start, end])
     )
-    return [row._replace(date=_utc(row.date), window_start=_utc(row.window_start)) for row in rows]
+    return [row._replace(date=as_utc(row.date), window_start=as_utc(row.window_start)) for row in rows]
 
 
 def direction_rows(session: Session, window_s: int, start: datetime, end: datetime) -> list[DirectionRow]:
@@ -280,7 +286,7 @@ def direction_rows(session: Session, window_s: int, start: datetime, end: dateti
     rows = (DirectionRow(*row) for date in dates for row in _select(session, cql, [date, start, end]))
     length = timedelta(seconds=window_s)
     return [
-        row._replace(date=_utc(row.date), window_start=_utc(row.window_start), window_end=_utc(row.window_end))
+        row._replace(date=as_utc(row.date), window_start=as_utc(row.window_start), window_end=as_utc(row.window_end))
         for row in rows
         if row.window_end - row.window_start == length
     ]
@@ -321,7 +327,7 @@ def candle_trades(session: Session, window_s: int, start: datetime, end: datetim
     where = " AND ".join(f"{name} = ?" for name in CANDLES.partition)
     cql = f"SELECT window_start, trades FROM candles WHERE {where} AND window_start >= ? AND window_start < ?"
     return {
-        (series[:3], _utc(row.window_start)): row.trades
+        (series[:3], as_utc(row.window_start)): row.trades
         for series, dates in known_series(session).items()
         if series.window_s == window_s
         for date in _dates_of(window_s, start, end).intersection(dates)
@@ -354,7 +360,8 @@ _BATCHES = f"SELECT {', '.join(BATCHES.columns)} FROM batches"
 def _batch(row: Sequence[Any]) -> BatchRecord:
     batch = BatchRecord(*row)
     return batch._replace(
-        watermark=batch.watermark and _utc(batch.watermark), finished_at=batch.finished_at and _utc(batch.finished_at)
+        watermark=batch.watermark and as_utc(batch.watermark),
+        finished_at=batch.finished_at and as_utc(batch.finished_at),
     )
 
 
@@ -368,7 +375,7 @@ def _walk(session: Session, series: Series, dates: Iterable[datetime], last_n: i
     for date in dates:
         for row in _select(session, cql, [*series, date, last_n]):
             candle = CandleRow(*row)
-            yield candle._replace(date=_utc(candle.date), window_start=_utc(candle.window_start))
+            yield candle._replace(date=as_utc(candle.date), window_start=as_utc(candle.window_start))
 
 
 def _select(session: Session, cql: str, values: Sequence[object] = ()) -> Iterable[Any]:
@@ -384,8 +391,3 @@ def _no_tables(keyspace: str | None) -> str:
         f"Cassandra has no candles in {where} yet; `cryptoflow run --mode kafka` writes them, "
         "CASSANDRA_KEYSPACE names another keyspace."
     )
-
-
-def _utc(naive: datetime) -> datetime:
-    """The driver's datetimes are UTC and don't say so."""
-    return naive.replace(tzinfo=UTC)

@@ -10,6 +10,8 @@ from types import NoneType
 from typing import Annotated, NamedTuple, get_args, get_origin, get_type_hints
 
 from cryptoflow.model.candle import CandleRow, DirectionRow
+from cryptoflow.model.offsets import Offsets
+from cryptoflow.model.trade import Pair
 
 CQL_TYPES = {str: "text", int: "bigint", float: "double", datetime: "timestamp", uuid.UUID: "timeuuid"}
 
@@ -31,7 +33,7 @@ A window goes by the time of writing, so a late upsert lands in a newer file; a 
 class BatchRecord(NamedTuple):
     """A row of the table `batches`: what the aggregation did in one batch. Times are aware UTC.
 
-    The writer fills in `rows_written` and `finished_at`.
+    Its key and `rows_written` are the ledger's to fill in.
     """
 
     query_id: str
@@ -45,8 +47,11 @@ class BatchRecord(NamedTuple):
     finished_at: datetime | None = None
 
 
-Offsets = Annotated[dict[int, int] | None, "frozen<map<int, bigint>>"]
-"""An offset by partition of a topic."""
+COUNTS = ("input_rows", "late", "duplicates", "unreadable", "rows_written")
+"""Those of the columns of `batches` that are counts."""
+
+OFFSETS = "frozen<map<int, bigint>>"
+"""The CQL type of an offset by partition of a topic."""
 
 STATIC = "static"
 """Marks a column of which a partition has one value for all of its rows."""
@@ -65,16 +70,16 @@ class ProgressRow(NamedTuple):
     """The hour of `finished`."""
     finished: datetime
     """Windows that end by then are finished."""
-    offsets: Offsets
+    offsets: Annotated[Offsets | None, OFFSETS]
     """Of what comes before them, all that belongs to a finished window is in its candle, or marked."""
-    begins: Offsets
+    begins: Annotated[Offsets | None, OFFSETS]
     """Nothing before them belongs to a window that is not finished."""
     fence: Annotated[int | None, "bigint", STATIC] = None
     """Of the lease whose holder may write."""
     topic: Annotated[str | None, "text", STATIC] = None
     now_finished: Annotated[datetime | None, "timestamp", STATIC] = None
-    now_offsets: Annotated[dict[int, int] | None, "frozen<map<int, bigint>>", STATIC] = None
-    now_begins: Annotated[dict[int, int] | None, "frozen<map<int, bigint>>", STATIC] = None
+    now_offsets: Annotated[Offsets | None, OFFSETS, STATIC] = None
+    now_begins: Annotated[Offsets | None, OFFSETS, STATIC] = None
     newest: Annotated[datetime | None, "timestamp", STATIC] = None
     """The end of the newest window that has a candle."""
     origin: Annotated[datetime | None, "timestamp", STATIC] = None
@@ -141,6 +146,11 @@ class LeaseRow(NamedTuple):
     """Counts the renewals of the holder."""
     reserved: int
     """Timestamps of writes, in us since the epoch, up to this one may have been given out."""
+
+
+def pair_of(row: DirectionRow | CandleRow | MarkRow | HourRow) -> Pair:
+    """What a row is of."""
+    return row.market, row.fromcoin, row.tocurrency
 
 
 class Table(NamedTuple):

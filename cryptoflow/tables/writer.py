@@ -1,8 +1,8 @@
 """Writes rows into the tables, all of a kind at one timestamp, and tries again while Cassandra is away."""
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from cassandra.cluster import Session
@@ -11,7 +11,7 @@ from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
 from cryptoflow.model.candle import Candle, candle_row, direction_rows
 from cryptoflow.settings import CassandraSettings
-from cryptoflow.tables.connection import TRANSIENT_ERRORS, keyspace_name, translated, unreachable
+from cryptoflow.tables.connection import TRANSIENT_ERRORS, keyspace_name, patiently, translated
 from cryptoflow.tables.schema import BATCHES, CANDLES, HOURS, MARKS, TRADE_WINDOWS, Table, delete, insert
 
 ROWS_PER_REQUEST = 100
@@ -19,9 +19,6 @@ ROWS_PER_REQUEST = 100
 
 CONCURRENT_REQUESTS = 32
 """Requests under way at a time: enough to keep a node busy, and not so many that a weak one drops them."""
-
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
-"""Between two tries."""
 
 Row = tuple[object, ...]
 
@@ -75,30 +72,26 @@ class TableWriter:
         return request
 
     def _send(self, requests: Sequence[BatchStatement]) -> None:
-        pause_s, deadline = FIRST_PAUSE_S, self._deadline()
-        while left := self._left_over(requests):
-            if len(left) < len(requests):
-                pause_s, deadline = FIRST_PAUSE_S, self._deadline()
-            elif time.monotonic() > deadline:
-                raise unreachable(self._settings)
-            requests = left
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-
-    def _deadline(self) -> float:
-        return time.monotonic() + self._settings.retry_for_s
+        while requests:
+            requests = patiently(partial(self._left_over, requests), self._settings)
 
     def _left_over(self, requests: Sequence[BatchStatement]) -> list[BatchStatement]:
-        """Sends the requests; returns those that are to be sent again."""
+        """Sends the requests; returns those that are to be sent again.
+
+        Raises:
+            One of TRANSIENT_ERRORS: none of them got through.
+        """
         outcomes: list[tuple[bool, Any]] = execute_concurrent(
             self._session,
             [(request, None) for request in requests],
             concurrency=CONCURRENT_REQUESTS,
             raise_on_first_error=False,
         )
-        for success, error in outcomes:
-            if not success and not isinstance(error, TRANSIENT_ERRORS):
-                raise translated(error, self._settings)
+        faults = [error for success, error in outcomes if not success]
+        if fatal := next((error for error in faults if not isinstance(error, TRANSIENT_ERRORS)), None):
+            raise translated(fatal, self._settings)
+        if len(faults) == len(requests):
+            raise faults[0]
         return [request for request, (success, _) in zip(requests, outcomes, strict=True) if not success]
 
 

@@ -1,40 +1,15 @@
 """What a newcomer does in the UI, as docs/ui.md tells it: launch memory mode, watch it, see candles, plots, lineage.
 
-One `dagster dev`, one browser and one run for all tests. The pictures of docs/ui.md are taken on the way
-(`make screenshots`), so they show what is tested.
+One run for all tests. The pictures of docs/ui.md are taken on the way (`make screenshots`), so they show what is
+tested.
 """
 
-import os
 import re
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Locator, expect
 
-from cryptoflow_tests.dagster_dev import DagsterDev
-from cryptoflow_tests.running import new_place
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-NO_BROWSER = "There is no browser: install Chromium (Debian: apt-get install -y chromium)."
-
-FLAGS = (
-    "--no-sandbox",  # root has none
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-TIMEOUT_MS = 60_000
-"""How long the UI may take over a step; a busy machine is slow."""
-
-RUN_TIMEOUT_MS = 300_000
-"""How long the run may take in all, for the same reason."""
+from cryptoflow_tests.browser.ui import RUN_TIMEOUT_MS, Ui
 
 STREAM_S = 20
 """The run's timeout: past its first figures, which come after 15 s, so that there are two points to plot."""
@@ -49,61 +24,11 @@ ops:
 OVER = re.compile("^(Success|Failure|Canceled)$")
 """What stands above a run that has ended."""
 
-SIZE: ViewportSize = {"width": 1440, "height": 1000}
-"""High enough for the lineage to stand there with its names in full."""
-
 HAS_A_LINE = """canvas => {
     const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
     return pixels.some((red, at) => at % 4 === 0 && pixels[at + 3] > 200 && Math.abs(red - pixels[at + 2]) > 60);
 }"""
 """Whether something that is not grey, as axes and letters are, is drawn."""
-
-
-@dataclass(frozen=True)
-class Ui:
-    """The UI in a browser window."""
-
-    dagster: DagsterDev
-    page: Page
-    pictures: Path
-
-    def open(self, section: str) -> None:
-        """Choose a section in the navigation at the left."""
-        self.page.get_by_role("navigation").get_by_text(section, exact=True).click()
-
-    def open_asset(self, name: str) -> None:
-        """Find the asset in the catalog."""
-        self.open("Catalog")
-        self.page.get_by_role("link", name=name).click()
-
-    def picture(self, name: str, of: Locator | None = None) -> None:
-        """Take a picture for docs/ui.md, of the whole window or a part."""
-        (of or self.page).screenshot(path=self.pictures / f"{name}.png", animations="disabled")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    assert program, NO_BROWSER
-    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program, args=FLAGS) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def dagster(tmp_path_factory: pytest.TempPathFactory, jars_home: Path) -> Iterator[DagsterDev]:
-    """`dagster dev` as a newcomer has it: no API key, so the feed is the built-in simulator."""
-    with DagsterDev(new_place(tmp_path_factory.mktemp("ui"), jars_home)) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def first_visit(browser: Browser, dagster: DagsterDev, tmp_path_factory: pytest.TempPathFactory) -> Ui:
-    expect.set_options(timeout=TIMEOUT_MS)
-    page = browser.new_page(viewport=SIZE, timezone_id="UTC", locale="en-US")
-    page.set_default_timeout(TIMEOUT_MS)
-    page.goto(dagster.url)
-    pictures = os.environ.get("CRYPTOFLOW_SCREENSHOTS")
-    return Ui(dagster, page, Path(pictures) if pictures else tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(scope="module")
@@ -118,13 +43,6 @@ def run_id(first_visit: Ui) -> str:
     ui.picture("run")
     expect(over).to_be_visible(timeout=RUN_TIMEOUT_MS)
     return ui.page.url.rsplit("/", 1)[1]
-
-
-@pytest.fixture
-def ui(first_visit: Ui) -> Ui:
-    """The UI at its start."""
-    first_visit.page.goto(first_visit.dagster.url)
-    return first_visit
 
 
 def open_launchpad(ui: Ui, job: str) -> None:
@@ -190,11 +108,11 @@ def test_the_figures_of_the_feed_are_plotted(run_id: str, ui: Ui) -> None:
 
 
 def test_the_lineage_goes_from_the_feed_through_the_topic_to_the_tables(ui: Ui) -> None:
-    ui.open_asset("trades_topic")
-    ui.page.get_by_role("tab", name="Lineage").click()
-    for neighbour in ("feed", "trades_topic", "candles", "candle_hours"):
+    ui.open_asset("trades_topic", "Lineage")
+    for neighbour in ("feed", "trades_topic", "candles", "candle_hours", "trademsgs1minutewindow"):
         expect(ui.page.get_by_text(neighbour, exact=True).last).to_be_visible()
-    expect(ui.page.get_by_text(re.compile(r"^trademsg.*window$")).last).to_be_visible()  # shortened, where it is narrow
+    expect(ui.page.get_by_text("Latest event").first).to_be_visible()
+    expect(ui.page.get_by_text("Loading")).to_have_count(0)
     ui.picture("lineage")
     ui.page.get_by_role("button", name="Upstream").click()
     expect(ui.page.get_by_text("candles", exact=True)).to_have_count(0)

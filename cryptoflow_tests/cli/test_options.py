@@ -1,32 +1,20 @@
 """Laws of the options: one for each setting that is no secret, and they win over the environment."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from cryptoflow.cli.options import MODELS, OLD_NAMES, apply, option_name, with_settings
+from cryptoflow.cli.options import MODELS, OLD_NAMES, environment, option_name, with_settings
 from cryptoflow.errors import ConfigError
-from cryptoflow.settings import CassandraSettings, FeedSettings, KafkaSettings, SparkSettings, load, settings_of
+from cryptoflow.settings import CassandraSettings, FeedSettings, KafkaSettings, load, settings_of
 
 WITHOUT = {"KAFKA_PASSWORD", "CASSANDRA_PASSWORD", "CRYPTOFLOW_REPLAY_FOLDER"}
 """What the environment alone says: secrets, and what bounds a run config."""
 
 VARIABLES = {env for model in MODELS for _, _, env in settings_of(model)}
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No setting from outside, and what `apply` sets does not outlast the test."""
-    before = dict(os.environ)
-    for name in VARIABLES:
-        os.environ.pop(name, None)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def given(*arguments: str) -> dict[str, str]:
@@ -119,28 +107,29 @@ def test_a_command_keeps_its_own_options_and_its_help() -> None:
 
 
 def test_an_option_wins_over_the_environment_which_wins_over_the_default() -> None:
-    os.environ["KAFKA_TOPIC"] = "from-env"
-    os.environ["CASSANDRA_PORT"] = "9999"
-    apply({"KAFKA_TOPIC": "from-option", "KAFKA_PARTITIONS": None})
-    assert load(KafkaSettings) == KafkaSettings(topic="from-option")
-    assert load(CassandraSettings) == CassandraSettings(port=9999)
+    given = {"KAFKA_TOPIC": "from-option", "KAFKA_PARTITIONS": None}
+    env = environment(given, {"KAFKA_TOPIC": "from-env", "CASSANDRA_PORT": "9999"})
+    assert load(KafkaSettings, env=env) == KafkaSettings(topic="from-option")
+    assert load(CassandraSettings, env=env) == CassandraSettings(port=9999)
 
 
-def test_what_is_given_reaches_the_processes_that_are_started() -> None:
-    apply({"CRYPTOFLOW_TRIGGER": "2.5"})
-    assert os.environ["CRYPTOFLOW_TRIGGER"] == "2.5"
-    assert load(SparkSettings).trigger_s == 2.5
+def test_the_process_itself_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = dict(os.environ)
+    assert environment({"CRYPTOFLOW_TRIGGER": "2.5"})["CRYPTOFLOW_TRIGGER"] == "2.5"
+    assert dict(os.environ) == before
+
+
+def test_all_else_of_the_environment_stays_for_the_processes_that_are_started() -> None:
+    assert environment({"CRYPTOFLOW_TRIGGER": "2.5"}, {"PATH": "/bin"}) == {"PATH": "/bin", "CRYPTOFLOW_TRIGGER": "2.5"}
 
 
 def test_what_is_not_given_is_not_set() -> None:
-    apply(dict.fromkeys(VARIABLES))
-    assert VARIABLES & set(os.environ) == set()
+    assert environment(dict.fromkeys(VARIABLES), {}) == {}
 
 
 def test_an_empty_variable_stays_without_meaning() -> None:
-    os.environ.update(dict.fromkeys(VARIABLES, ""))
-    apply({})
-    assert [load(model) for model in MODELS] == [model() for model in MODELS]
+    env = environment({}, dict.fromkeys(VARIABLES, ""))
+    assert [load(model, env=env) for model in MODELS] == [model() for model in MODELS]
 
 
 @pytest.mark.parametrize("by_option", [True, False])
@@ -148,10 +137,9 @@ def test_a_relative_replay_is_absolute_for_processes_in_other_folders(
     by_option: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if not by_option:
-        os.environ["CRYPTOFLOW_REPLAY"] = "day.jsonl"
-    apply({"CRYPTOFLOW_REPLAY": "day.jsonl"} if by_option else {})
-    assert os.environ["CRYPTOFLOW_REPLAY"] == str(tmp_path / "day.jsonl")
+    replay = {"CRYPTOFLOW_REPLAY": "day.jsonl"}
+    env = environment(replay, {}) if by_option else environment({}, replay)
+    assert env == {"CRYPTOFLOW_REPLAY": str(tmp_path / "day.jsonl")}
 
 
 def test_a_setting_stays_the_same_when_it_is_put_into_the_environment() -> None:
@@ -161,18 +149,15 @@ def test_a_setting_stays_the_same_when_it_is_put_into_the_environment() -> None:
         "CASSANDRA_TTL": "86400",
         "CASSANDRA_USERNAME": "me",
     }
-    os.environ.update(values)
-    before = [load(model) for model in MODELS]
-    apply({})
-    assert [load(model) for model in MODELS] == before
-    assert load(FeedSettings).subscription_list == ("0~Kraken~BTC~USD", "0~Gemini~BTC~USD")
+    env = environment({}, values)
+    assert [load(model, env=env) for model in MODELS] == [load(model, env=values) for model in MODELS]
+    assert load(FeedSettings, env=env).subscription_list == ("0~Kraken~BTC~USD", "0~Gemini~BTC~USD")
 
 
-def test_an_option_wins_over_both_variables_of_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CRYPTOCOMPARE_SUBSCRIPTIONS", "0~Kraken~BTC~USD")
-    monkeypatch.setenv("CRYPTOFLOW_SUBSCRIPTIONS", "0~Binance~BTC~USDT")
-    apply({"CRYPTOFLOW_SUBSCRIPTIONS": "0~Gemini~BTC~USD"})
-    assert load(FeedSettings).subscriptions == "0~Gemini~BTC~USD"
+def test_an_option_wins_over_both_variables_of_a_setting() -> None:
+    both = {"CRYPTOCOMPARE_SUBSCRIPTIONS": "0~Kraken~BTC~USD", "CRYPTOFLOW_SUBSCRIPTIONS": "0~Binance~BTC~USDT"}
+    env = environment({"CRYPTOFLOW_SUBSCRIPTIONS": "0~Gemini~BTC~USD"}, both)
+    assert load(FeedSettings, env=env).subscriptions == "0~Gemini~BTC~USD"
 
 
 @pytest.mark.parametrize(
@@ -180,13 +165,11 @@ def test_an_option_wins_over_both_variables_of_a_setting(monkeypatch: pytest.Mon
     [({}, "cryptocompare"), ({"CRYPTOFLOW_SOURCE": "simulator"}, "simulated"), ({"KAFKA_TOPIC": "mixed"}, "mixed")],
 )
 def test_the_source_that_is_given_rules_the_topic_of_this_process_and_of_those_it_starts(
-    given: dict[str, str], place: str, monkeypatch: pytest.MonkeyPatch
+    given: dict[str, str], place: str
 ) -> None:
-    monkeypatch.setenv("CRYPTOCOMPARE_API_KEY", "a-key")
-    apply(given)
-    assert load(KafkaSettings, env=dict(os.environ)).topic == place
+    assert load(KafkaSettings, env=environment(given, {"CRYPTOCOMPARE_API_KEY": "a-key"})).topic == place
 
 
 def test_a_wrong_option_is_told() -> None:
     with pytest.raises(ConfigError, match=r"CASSANDRA_PORT: .* it must be at most 65535"):
-        apply({"CASSANDRA_PORT": "70000"})
+        environment({"CASSANDRA_PORT": "70000"}, {})

@@ -1,41 +1,22 @@
 """`cryptoflow repair` and `cryptoflow gaps` against a real Kafka and Cassandra, and the laws of what they say."""
 
 import re
-import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import typer
-from cassandra.cluster import Session
 from typer.testing import CliRunner
 
 from cryptoflow.cli.gaps import WAITING, gaps, lines_of
 from cryptoflow.cli.repair import hour_line, progress_line, repair, stretch_of, summary_lines, time_of
 from cryptoflow.errors import CassandraUnreachableError, ConfigError
 from cryptoflow.pipeline.repair import Summary
-from cryptoflow.settings import CassandraSettings
+from cryptoflow.runtime.metrics import RepairMetrics
 from cryptoflow.tables.schema import HourRow, MarkRow
-from cryptoflow_tests.repairing import BTC, ETH, HOUR_S, ONE_HOUR, T0, World, moment, some_trades, tables, world_in
-from cryptoflow_tests.running import Workplace
+from cryptoflow_tests.repairing import BTC, ETH, HOUR_S, ONE_HOUR, T0, World, moment, some_trades
 
 HOUR = moment(T0)
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def session(cassandra_port: int) -> Iterator[Session]:
-    with tables(CassandraSettings(port=cassandra_port, keyspace=f"test_{uuid.uuid4().hex}")) as made:
-        yield made
-
-
-@pytest.fixture
-def world(place: Workplace, session: Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    place.env["CASSANDRA_KEYSPACE"] = str(session.keyspace)
-    for name, value in place.env.items():
-        monkeypatch.setenv(name, value)
-    with world_in(place, session) as made:
-        yield made
 
 
 @pytest.fixture
@@ -115,8 +96,8 @@ def test_what_waits_and_an_early_end_are_told() -> None:
     assert summary_lines(Summary(), stopped=True) == ["Ended on request; what is left waits for the next repair."]
     assert "windows are finished until" in summary_lines(Summary(waiting=[HOUR], finished=HOUR), stopped=False)[0]
     assert hour_line(HOUR, []).endswith("0 trades of 0 pairs, 0 candles written, 0 removed: no trades")
-    figures = {"hours": 2, "hours_left": 3, "trades_read": 4000}
-    assert progress_line(figures, 500) == "2 hours done, 3 left   trades read 4,000   trades/s 500"
+    told = RepairMetrics(hours=2, hours_left=3, trades_read=4000)
+    assert progress_line(told, 500) == "2 hours done, 3 left   trades read 4,000   trades/s 500"
 
 
 def test_the_newest_hours_come_first_each_with_what_waits() -> None:

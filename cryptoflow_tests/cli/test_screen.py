@@ -6,21 +6,28 @@ from io import StringIO
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from rich.console import Console
 
 from cryptoflow.cli.screen import Rate, figures_line, screen, totals
 from cryptoflow.model.candle import Candle, Side
+from cryptoflow.runtime.metrics import AggregateMetrics, FeedMetrics, IngestMetrics, MemoryMetrics, StreamMetrics
 from cryptoflow.runtime.status import PartStatus
 
-FEED = {"frames": 1100.0, "trades": 1000.0, "duplicates": 20.0, "unreadable": 3.0, "connects": 2.0, "gaps": 0.0,
-        "refused_subscriptions": 0.0}  # fmt: skip
-FOUND = {"input_rows": 900.0, "late": 5.0, "duplicates": 7.0, "unreadable": 1.0, "rows_written": 40.0, "lag": 100.0}
+FEED = FeedMetrics(frames=1100, trades=1000, duplicates=20, unreadable=3, connects=2)
+FOUND = AggregateMetrics(
+    input_rows=900, late=5, duplicates=7, unreadable=1, rows_written=40, stream=StreamMetrics(lag_trades=100)
+)
 
 KAFKA_MODE = {
-    "ingest_trades": PartStatus(FEED | {"acknowledged": 990.0}),
+    "ingest_trades": PartStatus(IngestMetrics(feed=FEED, acknowledged=990)),
     "aggregate_trades": PartStatus(FOUND),
 }
-MEMORY_MODE = {"aggregate_in_memory": PartStatus(FEED | {"late": 4.0})}
+MEMORY_MODE = {"aggregate_in_memory": PartStatus(MemoryMetrics(feed=FEED, late=4))}
+
+
+def aggregating(**told: float) -> dict[str, PartStatus]:
+    return {"aggregate_trades": PartStatus(replace(FOUND, **told))}
 
 
 def candle(number: int) -> Candle:
@@ -68,23 +75,22 @@ def test_one_part_may_be_ahead_of_the_other(part: str) -> None:
 
 def test_gaps_and_refusals_show_only_where_there_are_some() -> None:
     assert not {"gaps", "refused subscriptions"} & set(totals(KAFKA_MODE))
-    troubled = {"ingest_trades": PartStatus(FEED | {"gaps": 2.0, "refused_subscriptions": 1.0})}
+    feed = replace(FEED, gaps=2, refused_subscriptions=1)
+    troubled = {"ingest_trades": PartStatus(IngestMetrics(feed=feed))}
     assert (totals(troubled)["gaps"], totals(troubled)["refused subscriptions"]) == (2, 1)
 
 
 def test_what_waits_for_a_repair_shows_while_something_does() -> None:
-    assert totals({"aggregate_trades": PartStatus(FOUND | {"waiting": 4.0})})["waiting for repair"] == 4
-    assert "waiting for repair" not in totals({"aggregate_trades": PartStatus(FOUND | {"waiting": 0.0})})
+    assert totals(aggregating(waiting_trades=4))["waiting for repair"] == 4
+    assert "waiting for repair" not in totals(aggregating(waiting_trades=0))
 
 
 def test_a_backlog_shows_with_its_rate_and_what_is_left_while_there_is_one() -> None:
-    backlog = {"backlog": 3000.0, "backlog_done": 1000.0, "backlog_per_s": 500.0, "backlog_left_s": 6.0}
-    shown = totals({"aggregate_trades": PartStatus(FOUND | backlog)})
+    backlog = {"backlog_done_trades": 1000, "backlog_trades_per_s": 500.0, "backlog_left_s": 6.0}
+    shown = totals(aggregating(backlog_trades=3000, **backlog))
     assert [shown[name] for name in ("backlog", "done", "backlog/s", "seconds left")] == [3000, 1000, 500, 6]
-    assert totals({"aggregate_trades": PartStatus(FOUND | backlog | {"backlog": 0.0})}) == totals(
-        {"aggregate_trades": PartStatus(FOUND)}
-    )
-    assert totals({"aggregate_trades": PartStatus(FOUND | {"backlog": 3000.0})})["backlog"] == 3000
+    assert totals(aggregating(backlog_trades=0, **backlog)) == totals(aggregating())
+    assert totals(aggregating(backlog_trades=3000))["backlog"] == 3000
 
 
 def test_the_figures_are_one_line() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -55,6 +56,29 @@ def test_it_says_where_it_listens_streams_and_ends_cleanly(number: signal.Signal
         assert line(simulator) == "sent 7 frames, 7 distinct trades, to 1 connections"
 
 
+def test_a_venue_is_simulated_with_its_rest() -> None:
+    options = ("--venue", "kraken", "--port", "0", "--rest-port", "0", "--pair", "BTC-USD", "--rate", "500")
+    with process("-c", PROGRAM, *options, "--limit-factor", "0.1", "--history", "60") as simulator:
+        url = line(simulator).removeprefix("listening on ")
+        words = line(simulator).split()
+        variables = dict(word.split("=") for word in words if "=" in word)
+        assert variables.keys() == {"KRAKEN_URL", "KRAKEN_REST_URL"}
+        assert variables["KRAKEN_URL"] == url
+        assert words[-3:] == ["run", "--source", "kraken"]
+        with connect(url) as feed:
+            feed.send('{"method": "subscribe", "params": {"channel": "trade", "symbol": ["BTC/USD"]}}')
+            channels = [json.loads(feed.recv(WAIT_S)).get("channel") for _ in range(5)]
+        assert channels == ["status", None, "trade", "trade", "trade"]
+        errors = []
+        for _ in range(3):
+            with urlopen(variables["KRAKEN_REST_URL"] + "/0/public/Trades?pair=XBTUSD", timeout=WAIT_S) as answer:
+                errors.append(json.load(answer)["error"])
+        assert errors == [[], ["EGeneral:Too many requests"], ["EGeneral:Too many requests"]]
+        simulator.send_signal(signal.SIGINT)
+        assert line(simulator).startswith("sent ")
+        assert line(simulator) == "asked 3 times by HTTP; refused: requests 2; limits broken: requests 2"
+
+
 def test_it_ends_with_its_parent() -> None:
     program = ("-c", PROGRAM, "--port", "0", "--parent-pid")
     with process("-c", "input()") as parent, process(*program, str(parent.pid)) as simulator:
@@ -83,6 +107,6 @@ def test_a_taken_port_and_a_missing_parent_are_one_sentence() -> None:
 
 
 def test_every_fault_has_a_switch() -> None:
-    renamed = {"refused_subscriptions": "refuse", "api_keys": "accept_key"}
+    renamed = {"refused_subscriptions": "refuse", "api_keys": "accept_key", "quiet_pairs": "quiet"}
     switches = {renamed.get(item.name, item.name.removesuffix("_s")) for item in fields(Faults)}
     assert switches <= set(inspect.signature(simulate).parameters)

@@ -13,8 +13,14 @@ from hypothesis import strategies as st
 from cryptoflow.defs.assets import ASSETS, FRESHNESS, STALE_FAILURE, STALE_WARNING, TOLD, events_of
 from cryptoflow.defs.ops import aggregate_in_memory, aggregate_trades, ingest_trades
 from cryptoflow.defs.streaming import LAST_INTERVAL_S
-from cryptoflow.feeds.client import FeedStats
-from cryptoflow.pipeline.supervision import feed_figures
+from cryptoflow.runtime.metrics import (
+    AggregateMetrics,
+    IngestMetrics,
+    MemoryMetrics,
+    ProcessMetrics,
+    StreamMetrics,
+    catalog,
+)
 from cryptoflow.tables.schema import CANDLES, TABLES, TRADE_WINDOWS
 
 Event = dg.AssetMaterialization | dg.AssetObservation
@@ -88,6 +94,17 @@ def test_every_op_that_streams_tells_of_assets_that_exist() -> None:
     assert {told.asset for each in TOLD.values() for told in each} == set(specs())
 
 
+def test_what_is_plotted_is_what_the_parts_measure() -> None:
+    measured = {
+        "ingest_trades": catalog(IngestMetrics),
+        "aggregate_trades": catalog(AggregateMetrics),
+        "aggregate_in_memory": catalog(MemoryMetrics),
+    }
+    for op, each in TOLD.items():
+        known = {*measured[op], *catalog(ProcessMetrics)}
+        assert {name for told in each for name in told.figures} <= known
+
+
 def test_of_another_op_nothing_is_told() -> None:
     assert list(events_of("something_else", {"trades": 1.0})) == []
 
@@ -114,10 +131,10 @@ def test_nothing_is_fresh_where_no_trade_came(op: str) -> None:
 
 
 def test_memory_mode_tells_of_the_feed_alone() -> None:
-    [event] = events_of("aggregate_in_memory", {**feed_figures(FeedStats()), "late": 5.0, "lag": 1.0})
+    [event] = events_of("aggregate_in_memory", MemoryMetrics(late=5, stream=StreamMetrics(lag_trades=1)).figures())
     assert key(event) == "feed"
     assert isinstance(event, dg.AssetObservation)
-    assert not {"late", "lag"} & set(told(event))
+    assert not {"late", "lag_trades"} & set(told(event))
 
 
 @pytest.mark.parametrize(("op", "name"), [("ingest_trades", "found_in_feed"), ("aggregate_trades", "found_in_topic")])

@@ -11,11 +11,12 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus, EventLogEntry
+from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from cryptoflow import settings
 from cryptoflow.defs import history
-from cryptoflow.defs.history import HISTORY_JOBS, HISTORY_SCHEDULES, clean_history
+from cryptoflow.defs.history import daily_clean_history
 from cryptoflow.errors import ConfigError
 from cryptoflow.runtime.lease import lease
 from cryptoflow.runtime.status import PartStatus, read_statuses, write_status
@@ -26,6 +27,11 @@ NOT_SO_LONG_AGO_S = (DAYS - 1) * 86400.0
 
 LOCATION = RegisteredCodeLocationOrigin("cryptoflow.definitions")
 """A queued run has to say where its job is loaded from."""
+
+CLEANING = ReconstructableRepository.for_module("cryptoflow.definitions", "defs").get_reconstructable_job(
+    "clean_history"
+)
+"""The job as it is run, which knows the others."""
 
 ENDS = {
     DagsterRunStatus.SUCCESS: DagsterEventType.RUN_SUCCESS,
@@ -137,9 +143,9 @@ def executed(instance: dg.DagsterInstance, job: dg.JobDefinition, ago_s: float) 
 
 def clean(instance: dg.DagsterInstance) -> int:
     """Clean the history; gives how many runs it says it deleted."""
-    result = clean_history.execute_in_process(instance=instance)
-    [output] = result.filter_events(lambda event: event.event_type == DagsterEventType.STEP_OUTPUT)
-    return int(str(output.step_output_data.metadata["deleted_runs"].value))
+    with dg.execute_job(CLEANING, instance=instance, raise_on_error=True) as result:
+        [output] = result.filter_events(lambda event: event.event_type == DagsterEventType.STEP_OUTPUT)
+        return int(str(output.step_output_data.metadata["deleted_runs"].value))
 
 
 def kept(instance: dg.DagsterInstance) -> set[str]:
@@ -272,8 +278,7 @@ def test_a_bad_number_of_days_is_told(instance: dg.DagsterInstance, monkeypatch:
 
 
 def test_it_cleans_each_day_without_being_turned_on() -> None:
-    [schedule] = HISTORY_SCHEDULES
+    schedule = daily_clean_history
     assert (schedule.name, schedule.job_name) == ("daily_clean_history", "clean_history")
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
     assert str(schedule.cron_schedule).split()[2:] == ["*", "*", "*"]
-    assert [clean_history] == HISTORY_JOBS

@@ -9,7 +9,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from cassandra.cluster import Session
 from dagster import DagsterRunStatus
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from hypothesis import given
@@ -39,11 +38,10 @@ from cryptoflow.pipeline.repair import Repair
 from cryptoflow.runtime.holder import Holder
 from cryptoflow.runtime.lease import lease as run_lease
 from cryptoflow.runtime.relaunch import MAX_DELAY_S, PastRun
-from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables import lease
 from cryptoflow.tables.schema import MARKS, MarkRow
 from cryptoflow.tables.writer import TableWriter
-from cryptoflow_tests.repairing import BTC, HOUR_S, ONE_HOUR, T0, World, moment, some_trades, tables, world_in
+from cryptoflow_tests.repairing import BTC, HOUR_S, ONE_HOUR, T0, World, moment, some_trades
 from cryptoflow_tests.running import Workplace
 
 HOUR = moment(T0)
@@ -52,21 +50,6 @@ NEXT = HOUR + ONE_HOUR
 hours = st.lists(st.integers(0, 200), unique=True, min_size=1).map(
     lambda numbers: [HOUR + number * ONE_HOUR for number in sorted(numbers)]
 )
-
-
-@pytest.fixture(scope="module")
-def session(cassandra_port: int) -> Iterator[Session]:
-    with tables(CassandraSettings(port=cassandra_port, keyspace=f"test_{uuid.uuid4().hex}")) as made:
-        yield made
-
-
-@pytest.fixture
-def world(place: Workplace, session: Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    place.env["CASSANDRA_KEYSPACE"] = str(session.keyspace)
-    for name, value in place.env.items():
-        monkeypatch.setenv(name, value)
-    with world_in(place, session) as made:
-        yield made
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from cryptoflow.cli.options import apply
+from cryptoflow.cli.options import environment
 from cryptoflow.definitions import defs
 from cryptoflow.defs.resources import (
     RESOURCES,
@@ -111,7 +111,7 @@ def test_the_environment_is_that_of_the_run_not_of_the_import(monkeypatch: pytes
 @pytest.mark.parametrize(
     ("name", "config", "said"),
     [
-        ("feed", {"source": "binance"}, "CRYPTOFLOW_SOURCE"),
+        ("feed", {"source": "nasdaq"}, "CRYPTOFLOW_SOURCE"),
         ("feed", {"url": "https://feed"}, "CRYPTOCOMPARE_URL"),
         ("kafka", {"partitions": 0}, "KAFKA_PARTITIONS"),
         ("spark", {"window_s": -1}, "CRYPTOFLOW_WINDOW"),
@@ -338,9 +338,8 @@ def test_what_a_command_line_says_is_the_environments_word(tmp_path: Path, monke
         "KAFKA_BOOTSTRAP_SERVERS": "elsewhere:9092",
         "CRYPTOFLOW_REPLAY": str(tmp_path / "day.jsonl"),
     }
-    for name in given:
-        monkeypatch.setenv(name, "")  # so that what is applied does not outlast the test
-    apply(given)
+    for name, value in environment(given).items():
+        monkeypatch.setenv(name, value)
     feed = settings_in_a_run("feed", {})
     assert (feed.url, feed.replay) == (OTHER_URL, str(tmp_path / "day.jsonl"))
     assert settings_in_a_run("kafka", {}).bootstrap_servers == "elsewhere:9092"

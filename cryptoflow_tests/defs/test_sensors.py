@@ -13,9 +13,9 @@ from dagster import DagsterEventType, DagsterRunStatus
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from cryptoflow.defs import runs
-from cryptoflow.defs.jobs import JOBS, ingest
+from cryptoflow.defs.jobs import STREAMING, ingest
 from cryptoflow.defs.runs import BY_SIGNAL, HOME_TAG, KILLED, STALLED, live_runs
-from cryptoflow.defs.sensors import EVERY_S, SENSORS, end_dead_runs
+from cryptoflow.defs.sensors import EVERY_S, end_dead_runs, keep_aggregate_running, keep_ingest_running
 from cryptoflow.runtime.lease import lease, stalled
 from cryptoflow_tests.leases import WAIT_S, holder
 
@@ -25,8 +25,8 @@ ALIVE = [DagsterRunStatus.QUEUED, *WITHOUT_LEASE, DagsterRunStatus.CANCELING]
 LOCATION = RegisteredCodeLocationOrigin("cryptoflow.definitions")
 """A queued run has to say where its job is loaded from."""
 
-KEEPERS = [sensor for sensor in SENSORS if sensor is not end_dead_runs]
-ALL_JOBS = [job.name for job in JOBS]
+KEEPERS = [keep_ingest_running, keep_aggregate_running]
+ALL_JOBS = [job.name for job in STREAMING]
 
 every_keeper = pytest.mark.parametrize("sensor", KEEPERS, ids=lambda each: each.name)
 
@@ -336,7 +336,7 @@ def test_a_request_can_be_made_again_and_again(sensor: dg.SensorDefinition, inst
 
 
 def test_a_dead_run_is_replaced_within_a_minute() -> None:
-    assert [sensor.minimum_interval_seconds for sensor in SENSORS] == [EVERY_S] * 3
+    assert [sensor.minimum_interval_seconds for sensor in (*KEEPERS, end_dead_runs)] == [EVERY_S] * 3
     assert EVERY_S + runs.START_S < 60
 
 

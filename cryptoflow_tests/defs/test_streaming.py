@@ -3,43 +3,62 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from cryptoflow import settings
 from cryptoflow.defs import streaming as streaming_module
-from cryptoflow.defs.streaming import GRACE_S, MAX_RUNTIME_TAG, StreamingConfig, sentence, streaming
+from cryptoflow.defs.streaming import GRACE_S, MAX_RUNTIME_TAG, StreamingConfig, process_metrics, sentence, streaming
 from cryptoflow.errors import UnauthorizedError
-from cryptoflow.feeds.client import Connected, Disconnected
-from cryptoflow.pipeline.supervision import Figures
+from cryptoflow.feeds.events import Connected, Disconnected
+from cryptoflow.pipeline.part import Part, live
 from cryptoflow.runtime import watchdog
 from cryptoflow.runtime.lease import killed, working_runs
+from cryptoflow.runtime.metrics import AggregateMetrics, FeedMetrics, IngestMetrics, PartMetrics
 from cryptoflow.runtime.status import PartStatus, read_statuses
 
 WAIT_S = 30
 
 
-def nothing_wrong() -> None:
-    """A check that finds nothing."""
+def metrics() -> PartMetrics:
+    return AggregateMetrics(input_rows=12_345, backlog_left_s=0.12345)
 
 
-def figures() -> Figures:
-    return {"trades": 12_345, "lag_s": 0.12345}
+class Idle(Part[PartMetrics]):
+    """A part that has nothing to do."""
+
+    def start(self) -> None: ...
+    def check(self) -> None: ...
+    def drain(self, overdue: Callable[[], bool]) -> None: ...
+    def stop(self) -> None: ...
+    def metrics(self) -> PartMetrics:
+        return metrics()
+
+
+class Draining(Idle):
+    """One that has taken more than it can finish at once."""
+
+    def over(self) -> bool:
+        return True
+
+    def drain(self, overdue: Callable[[], bool]) -> None:
+        until_s = time.monotonic() + 0.1
+        while time.monotonic() < until_s:
+            assert not overdue()
 
 
 @dg.op
 def stream(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
     """Streams for its time."""
-    with streaming(context, config) as (at_work, control):
-        control.report_every_s = 0.01
+    with streaming(context, config) as (at_work, run):
         at_work.announce("The trades are made up.")
-        control.supervise(nothing_wrong, figures)
-        at_work.finish(figures())
+        at_work.finish(live(Idle(), replace(run, report_every_s=0.01)))
 
 
 @dg.op
@@ -59,11 +78,10 @@ def broken(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
 @dg.op
 def signalled(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
     """Gets a signal while it streams."""
-    with streaming(context, config) as (at_work, control):
+    with streaming(context, config) as (at_work, run):
         os.kill(os.getpid(), signal.SIGTERM)
-        control.supervise(nothing_wrong, figures)
-        assert control.stop.is_set()
-        at_work.finish(figures())
+        at_work.finish(live(Idle(), run))
+        assert run.stop.is_set()
 
 
 @dg.op
@@ -77,32 +95,31 @@ def eventful(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
 @dg.op
 def unwatched(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
     """Has a folder where its status is to be written."""
-    with streaming(context, config) as (_, control):
-        (settings.home() / "runs" / context.run_id / "unwatched.draft").mkdir()
-        control.report_every_s = 0.01
-        control.supervise(nothing_wrong, figures)
+    with streaming(context, config) as (_, run):
+        (run.home / "runs" / context.run_id / "unwatched.draft").mkdir()
+        live(Idle(), replace(run, report_every_s=0.01))
 
 
 @dg.op
 def leased(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
     """Sees itself at work."""
-    with streaming(context, config):
-        assert working_runs(settings.home()) == [context.run_id]
+    with streaming(context, config) as (_, run):
+        assert working_runs(run.home) == [context.run_id]
 
 
 @dg.op
 def hanging(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
     """Makes no progress any more once it has told its figures."""
     with streaming(context, config) as (at_work, _):
-        at_work.report(figures())
+        at_work.report(metrics())
         ENDED.wait(WAIT_S)
 
 
 @dg.op
 def draining(context: dg.OpExecutionContext, config: StreamingConfig) -> None:
     """Drains."""
-    with streaming(context, config) as (_, control):
-        assert not control.drain_overdue()
+    with streaming(context, config) as (_, run):
+        live(Draining(), replace(run, report_every_s=0.01))
 
 
 ENDED = threading.Event()
@@ -162,14 +179,14 @@ def test_its_figures_are_in_the_outputs_metadata_and_in_the_log(instance: dg.Dag
     result = run(stream, 0.3, instance)
     [output] = [event for event in result.all_events if event.is_successful_output]
     shown = {name: value.value for name, value in output.step_output_data.metadata.items()}
-    assert shown == {"trades": 12_345, "lag_s": 0.123}
-    assert "trades 12,345, lag_s 0.12345" in messages(result, instance, 20)
+    assert shown == metrics().figures() | {"backlog_left_s": 0.123}
+    assert sentence(metrics().figures()) in messages(result, instance, 20)
 
 
 def test_its_status_is_left_for_whoever_watches(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     result = run(stream, 0.3, instance)
     assert read_statuses(tmp_path, result.run_id) == {
-        "stream": PartStatus(dict(figures()), "The trades are made up."),
+        "stream": PartStatus(metrics(), "The trades are made up."),
     }
 
 
@@ -265,7 +282,7 @@ def test_after_a_signal_it_ends_cleanly_and_the_run_is_canceled(instance: dg.Dag
     found = instance.get_run_by_id(result.run_id)
     assert found is not None
     assert found.status == dg.DagsterRunStatus.CANCELED
-    assert read_statuses(tmp_path, result.run_id)["signalled"].figures == figures()
+    assert read_statuses(tmp_path, result.run_id)["signalled"].metrics == metrics()
     assert "Ended cleanly on request." in messages(result, instance, 20)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
@@ -279,3 +296,19 @@ def test_what_goes_wrong_with_the_socket_is_a_warning(instance: dg.DagsterInstan
 
 def test_figures_are_one_line() -> None:
     assert sentence({"trades": 1_234_567, "lag_s": 0.25, "late": 0}) == "trades 1,234,567, lag_s 0.25, late 0"
+
+
+def test_the_rate_is_of_the_trades_since_the_last_look() -> None:
+    assert process_metrics(IngestMetrics(feed=FeedMetrics(trades=300)), 100, 2.0, 0.0).trades_per_s == 100
+    assert process_metrics(IngestMetrics(), 0, 0.0, 0.0).trades_per_s is None
+
+
+def test_the_watermark_is_behind_the_clock_where_there_is_one() -> None:
+    assert process_metrics(AggregateMetrics(watermark_s=1000.0), 0, 1.0, 1009.0).watermark_delay_s == 9
+    for each in (AggregateMetrics(), AggregateMetrics(watermark_s=0.0), IngestMetrics()):
+        assert process_metrics(each, 0, 1.0, 1009.0).watermark_delay_s is None
+
+
+def test_the_memory_is_that_of_this_process_at_least() -> None:
+    told = process_metrics(IngestMetrics(), 0, 1.0, 0.0)
+    assert (told.memory_mb or 0) > 10

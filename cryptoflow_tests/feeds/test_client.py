@@ -7,37 +7,25 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
-from websockets.sync.server import ServerConnection, serve
+from websockets.sync.server import ServerConnection
 
 from cryptoflow.errors import ConfigError, FeedUnreachableError, UnauthorizedError
-from cryptoflow.feeds.client import (
-    MAX_REFUSED,
-    ClientEvent,
-    ClocksDiffer,
-    Connected,
-    Disconnected,
-    FeedClient,
-    FeedStats,
-)
+from cryptoflow.feeds.client import MAX_REFUSED, FeedClient
+from cryptoflow.feeds.events import ClientEvent, ClocksDiffer, Connected, Disconnected
 from cryptoflow.feeds.gaps import Gap
-from cryptoflow.feeds.protocol import Refused, Subscribed
 from cryptoflow.model.trade import Trade, write_trade
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
+from cryptoflow.venues.base import Refused, Subscribed
+from cryptoflow_tests.feeds.serving import PATIENCE_S, BlockedSink, FailingSink, RecordingSink, Running, Script, feed
 
 SUB = "0~Kraken~BTC~USD"
 KEY = "K3Y-that-must-not-leak"
 START_S = 1_700_000_000
-PATIENCE_S = 10.0
-
-Script = Callable[[ServerConnection], None]
 
 
 def frame(number: int, **changes: Any) -> bytes:
@@ -94,116 +82,13 @@ def says(*frames: bytes) -> Script:
     return script
 
 
-@contextlib.contextmanager
-def feed(*scripts: Script, port: int = 0, refuse: HTTPStatus | None = None) -> Iterator[str]:
-    """The URL of a feed whose connections follow the scripts, one each; the last one for all further ones."""
-    rest = list(scripts)
-
-    def handler(server: ServerConnection) -> None:
-        (rest.pop(0) if len(rest) > 1 else rest[0])(server)
-
-    def process(server: ServerConnection, request: Request) -> Response | None:
-        return server.respond(refuse, "no") if refuse else None
-
-    quiet = logging.Logger("the feed's side", logging.CRITICAL + 1)  # it logs the URL that it is asked for
-    with serve(handler, "127.0.0.1", port, process_request=process, logger=quiet) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/v2"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@pytest.fixture
-def closed_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@dataclass
-class RecordingSink:
-    """Keeps what it is given, in order."""
-
-    ids: list[str] = field(default_factory=list)
-    frames: list[bytes] = field(default_factory=list)
-    dead: list[tuple[bytes, str]] = field(default_factory=list)
-
-    def trade(self, trade: Trade, frame: bytes) -> None:
-        self.ids.append(trade.id)
-        self.frames.append(frame)
-
-    def dead_letter(self, frame: bytes, reason: str) -> None:
-        self.dead.append((frame, reason))
-
-
-class BlockedSink(RecordingSink):
-    """Takes nothing until it is released."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.entered, self.released = threading.Event(), threading.Event()
-
-    def trade(self, trade: Trade, frame: bytes) -> None:
-        self.entered.set()
-        assert self.released.wait(PATIENCE_S)
-        super().trade(trade, frame)
-
-
-class FailingSink(RecordingSink):
-    """Fails at the first trade."""
-
-    def trade(self, trade: Trade, frame: bytes) -> None:
-        raise OSError("the sink is broken")
-
-
-class Run:
-    """A client that runs in a thread of its own; `end` stops it and gives its stats or raises its error."""
+class Run(Running):
+    """A client of CryptoCompare's protocol."""
 
     def __init__(self, url: str, sink: RecordingSink | None = None, **options: Any) -> None:
-        self.sink = sink or RecordingSink()
-        self.events: list[ClientEvent] = []
-        self.stop = threading.Event()
-        self.error: BaseException | None = None
+        sink, events = sink or RecordingSink(), list[ClientEvent]()
         options = {"min_delay_s": 0.05, "max_delay_s": 0.1, "reconnect_for_s": 5} | options
-        self.client = FeedClient(url, [SUB], self.sink, on_event=self.events.append, **options)
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.client.run(self.stop)
-        except BaseException as error:  # noqa: BLE001 - raised by `end`
-            self.error = error
-
-    def until(self, condition: Callable[[FeedStats], bool]) -> None:
-        """Wait for a condition of the stats."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition(self.client.stats):
-            assert self._thread.is_alive(), f"the run ended with {self.error!r}"
-            assert time.monotonic() < deadline, f"still {self.client.stats}"
-            self._thread.join(0.005)
-
-    def end(self, stop: bool = True) -> FeedStats:
-        if stop:
-            self.stop.set()
-        self._thread.join(PATIENCE_S)
-        ended = not self._thread.is_alive()
-        self.stop.set()
-        self._thread.join(PATIENCE_S)
-        assert ended, f"the run goes on: {self.client.stats}"
-        if self.error is not None:
-            raise self.error
-        return self.client.stats
-
-    def gaps(self) -> list[Gap]:
-        return [event for event in self.events if isinstance(event, Gap)]
-
-    def reasons(self) -> list[str]:
-        return [event.reason for event in self.events if isinstance(event, Disconnected)]
+        super().__init__(FeedClient(url, [SUB], sink, on_event=events.append, **options), sink, events)
 
 
 def test_trades_reach_the_sink_as_they_came_and_the_feed_is_left_in_order() -> None:

@@ -1,15 +1,20 @@
-"""Gaps: which pairs missed trades, and when.
+"""The ledger: which trades of a pair are missing, since when, and when they have come after all.
 
-T: a trade, #: its sequence, x: the socket is lost. What stands further right came later.
+T: a trade, #: its number, x: the socket is lost, ~: longer than the ledger's patience. What stands further right came
+later.
 """
+
+from collections.abc import Iterable
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryptoflow.feeds.gaps import WATCHED, Gap, GapFinder
+from cryptoflow.feeds.gaps import BEGUN_ANEW, MAX_HOLES, NOT_SENT, Filled, Gap, Ledger, Told
 from cryptoflow.model.trade import NS_PER_S, Trade
 
 SUBSCRIPTIONS = ["0~Kraken~BTC~USD", "0~Gemini~BTC~USD"]
+PAIR = ("Kraken", "BTC", "USD")
+PATIENCE_S = 2.0
 
 
 def at(time_s: int, market: str = "Kraken", number: int | None = None) -> Trade:
@@ -21,191 +26,336 @@ def nth(number: int, time_s: int | None = None) -> Trade:
     return at(10 * number if time_s is None else time_s, number=number)
 
 
-def finder(*seen_s: int) -> GapFinder:
-    gaps = GapFinder(SUBSCRIPTIONS)
-    for time_s in seen_s:
-        assert gaps.seen(at(time_s), new=True) is None
-    return gaps
+def made(*trades: Trade) -> Ledger:
+    """A ledger that has seen these."""
+    ledger = Ledger(SUBSCRIPTIONS, PATIENCE_S)
+    assert told(ledger, trades) == []
+    return ledger
 
 
-def gap(from_s: int, to_s: int, reason: str, market: str = "Kraken") -> Gap:
+def told(ledger: Ledger, trades: Iterable[Trade], *, new: bool = True, now_s: float = 0) -> list[Told]:
+    """What the ledger says as these come, one after the other."""
+    return [each for trade in trades for each in ledger.seen(trade, now_s, new=new)]
+
+
+def finder(*seen_s: int) -> Ledger:
+    return made(*map(at, seen_s))
+
+
+def numbered(*numbers: int) -> Ledger:
+    return made(*map(nth, numbers))
+
+
+def cut(ledger: Ledger, time_s: int = 25) -> Ledger:
+    ledger.lost(time_s * NS_PER_S, "cut")
+    return ledger
+
+
+def gap(from_s: int, to_s: int, reason: str = "cut", market: str = "Kraken") -> Gap:
     return Gap(market, "BTC", "USD", from_s * NS_PER_S, to_s * NS_PER_S, reason)
+
+
+def hole(first: int, last: int, reason: str = NOT_SENT, missing: int | None = None) -> Gap:
+    """The gap of numbers whose neighbours came, each at 10 s."""
+    from_ns, to_ns = 10 * (first - 1) * NS_PER_S, 10 * (last + 1) * NS_PER_S
+    return Gap(*PAIR, from_ns, to_ns, reason, first, last, last - first + 1 if missing is None else missing)
+
+
+# Without numbers
 
 
 def test_a_gap_runs_from_the_last_trade_before_to_the_first_one_after() -> None:
     # T10  T20  x25 ........ T90  T95
-    gaps = finder(10, 20)
-    gaps.lost(25 * NS_PER_S, "cut")
-    assert gaps.seen(at(90), new=True) == gap(20, 90, "cut")
-    assert gaps.seen(at(95), new=True) is None
+    ledger = cut(finder(10, 20))
+    assert told(ledger, [at(90), at(95)]) == [gap(20, 90)]
 
 
 def test_a_replayed_trade_that_was_seen_bridges_the_hole() -> None:
     # T10  T20  x25 ... T20 again  T90
-    gaps = finder(10, 20)
-    gaps.lost(25 * NS_PER_S, "cut")
-    assert gaps.seen(at(20), new=False) is None
-    assert gaps.seen(at(90), new=True) is None
+    ledger = cut(finder(10, 20))
+    assert told(ledger, [at(20)], new=False) == []
+    assert told(ledger, [at(90)]) == []
 
 
 def test_a_replay_that_begins_with_known_trades_and_goes_on_in_order_bridges_the_hole() -> None:
     # T10  T20  x25 ... T10 again  T20 again  T30  T40
-    gaps = finder(10, 20)
-    gaps.lost(25 * NS_PER_S, "cut")
-    replay = [gaps.seen(at(10), new=False), gaps.seen(at(20), new=False)]
-    assert [*replay, gaps.seen(at(30), new=True), gaps.seen(at(40), new=True)] == [None] * 4
+    ledger = cut(finder(10, 20))
+    assert told(ledger, [at(10), at(20)], new=False) == []
+    assert told(ledger, [at(30), at(40)]) == []
 
 
 def test_a_late_trade_does_not_hide_the_gap() -> None:
     # T10  T20  x25 ........ T15 (never seen)  T90
-    gaps = finder(10, 20)
-    gaps.lost(25 * NS_PER_S, "cut")
-    assert gaps.seen(at(15), new=True) is None
-    assert gaps.seen(at(90), new=True) == gap(20, 90, "cut")
+    assert told(cut(finder(10, 20)), [at(15), at(90)]) == [gap(20, 90)]
 
 
 def test_an_old_trade_that_comes_twice_does_not_hide_the_gap() -> None:
     # T10  T20  x25 ........ T10 again  T90
-    gaps = finder(10, 20)
-    gaps.lost(25 * NS_PER_S, "cut")
-    assert gaps.seen(at(10), new=False) is None
-    assert gaps.seen(at(90), new=True) == gap(20, 90, "cut")
+    ledger = cut(finder(10, 20))
+    assert told(ledger, [at(10)], new=False) == []
+    assert told(ledger, [at(90)]) == [gap(20, 90)]
 
 
 def test_the_last_one_that_came_bridges_the_hole_though_another_is_later_by_exchange_time() -> None:
     # T20  T10 (late)  x25 ... T10 again  T30
-    gaps = finder(20, 10)
-    gaps.lost(25 * NS_PER_S, "cut")
-    assert gaps.seen(at(10), new=False) is None
-    assert gaps.seen(at(30), new=True) is None
+    ledger = cut(finder(20, 10))
+    assert told(ledger, [at(10)], new=False) == []
+    assert told(ledger, [at(30)]) == []
 
 
 def test_a_replay_from_before_the_outage_is_enough_for_a_pair_without_trades() -> None:
     # x25 ... T15  T90
-    gaps = finder()
-    gaps.lost(25 * NS_PER_S, "cut")
-    assert gaps.seen(at(15), new=True) is None
-    assert gaps.seen(at(90), new=True) is None
-
-
-def numbered(*numbers: int) -> GapFinder:
-    """A finder that has seen these, and then lost its socket."""
-    gaps = GapFinder(SUBSCRIPTIONS)
-    for number in numbers:
-        assert gaps.seen(nth(number), new=True) is None
-    gaps.lost(10_000 * NS_PER_S, "cut")
-    return gaps
-
-
-def test_the_next_in_sequence_was_not_missed_whatever_is_replayed() -> None:
-    # #1  #2  x ... #3  #4
-    gaps = numbered(1, 2)
-    assert gaps.seen(nth(3), new=True) is None
-    assert gaps.seen(nth(4), new=True) is None
-    assert list(gaps.end(20_000 * NS_PER_S)) == []
-
-
-def test_a_hole_in_the_sequence_is_a_gap_at_once() -> None:
-    # #1  #2  x ...... #5
-    gaps = numbered(1, 2)
-    assert gaps.seen(nth(5), new=True) == gap(20, 50, "cut")
-    assert gaps.seen(nth(6), new=True) is None
-
-
-def test_a_late_next_in_sequence_does_not_hide_the_gap() -> None:
-    # #1  #2  x ... #3 (held back)  ...... #51  #52 ...
-    gaps = numbered(1, 2)
-    assert gaps.seen(nth(3, time_s=15), new=True) is None
-    found = [gaps.seen(nth(number), new=True) for number in range(51, 51 + WATCHED)]
-    assert [each for each in found if each] == [gap(20, 510, "cut")]
-
-
-def test_a_last_trade_that_comes_twice_hides_no_hole_in_the_sequence() -> None:
-    # #1  #2  x ... #2 again  ...... #5  end
-    gaps = numbered(1, 2)
-    assert gaps.seen(nth(2), new=False) is None
-    assert gaps.seen(nth(5), new=True) is None
-    assert list(gaps.end(20_000 * NS_PER_S)) == [gap(20, 50, "cut")]
-
-
-def test_a_replay_in_disorder_has_no_holes_in_the_end() -> None:
-    # #1  #2  x ... #2 again  #5  #3  #4
-    gaps = numbered(1, 2)
-    assert gaps.seen(nth(2), new=False) is None
-    assert [gaps.seen(nth(number), new=True) for number in (5, 3, 4)] == [None] * 3
-    assert list(gaps.end(20_000 * NS_PER_S)) == []
-
-
-def test_what_was_on_its_way_when_the_socket_was_lost_is_missed() -> None:
-    # #1  #3 (before #2)  x ...... #4
-    gaps = numbered(1, 3)
-    assert gaps.seen(nth(4), new=True) == gap(10, 30, "cut")
-
-
-def test_a_sequence_that_begins_anew_is_a_gap_and_counts_from_there() -> None:
-    # #71  #72  x ...... #1  #2
-    gaps = numbered(71, 72)
-    assert gaps.seen(nth(1, time_s=900), new=True) == gap(720, 900, "cut")
-    assert gaps.seen(nth(2, time_s=910), new=True) is None
-    assert list(gaps.end(20_000 * NS_PER_S)) == []
-
-
-def test_a_hole_without_an_outage_is_none_of_its_gaps() -> None:
-    # #1  #5 ... #40  x ... #41
-    gaps = numbered(1, *range(5, 41))
-    assert gaps.seen(nth(41), new=True) is None
-
-
-@given(st.integers(1, 60), st.integers(0, 60), st.integers(1, 60), st.booleans())
-def test_a_replay_tells_a_gap_exactly_if_it_does_not_overlap(before: int, missed: int, after: int, seq: bool) -> None:
-    # #1 ... #before  x  (missed)  the last 20 of all so far, and `after` live ones
-    gaps = GapFinder(SUBSCRIPTIONS)
-    make = nth if seq else lambda number: at(10 * number)
-    for number in range(1, before + 1):
-        assert gaps.seen(make(number), new=True) is None
-    gaps.lost(10_000 * NS_PER_S, "cut")
-    begin = max(before + missed - 19, 1)
-    found = [gaps.seen(make(n), new=n > before) for n in range(begin, before + missed + after + 1)]
-    expected = [gap(10 * before, 10 * begin, "cut")] if begin > before + (1 if seq else 0) else []
-    assert [each for each in found if each] == expected
-    assert list(gaps.end(20_000 * NS_PER_S)) == []
-
-
-def test_pairs_that_nobody_subscribed_are_not_remembered() -> None:
-    gaps = finder()
-    for number in range(1000):
-        gaps.seen(at(10, f"Market{number}"), new=True)
-    assert len(gaps._pairs) == len(SUBSCRIPTIONS)
+    assert told(cut(finder()), [at(15), at(90)]) == []
 
 
 def test_a_socket_lost_again_lengthens_the_gap_that_is_open() -> None:
-    gaps = finder(10)
-    gaps.lost(25 * NS_PER_S, "cut")
-    gaps.lost(40 * NS_PER_S, "refused")
-    assert gaps.seen(at(90), new=True) == gap(10, 90, "cut")
+    ledger = cut(finder(10))
+    ledger.lost(40 * NS_PER_S, "refused")
+    assert told(ledger, [at(90)]) == [gap(10, 90)]
 
 
 def test_each_pair_has_a_gap_of_its_own() -> None:
-    gaps = finder(10)
-    gaps.lost(25 * NS_PER_S, "cut")
-    assert gaps.seen(at(90, "Gemini"), new=True) == gap(25, 90, "cut", "Gemini")
-    assert gaps.seen(at(91), new=True) == gap(10, 91, "cut")
+    ledger = cut(finder(10))
+    assert told(ledger, [at(90, "Gemini"), at(91)]) == [gap(25, 90, market="Gemini"), gap(10, 91)]
 
 
 def test_the_last_trade_is_the_latest_by_exchange_time() -> None:
-    gaps = finder(20, 10)
-    gaps.lost(25 * NS_PER_S, "cut")
-    assert gaps.seen(at(90), new=True) == gap(20, 90, "cut")
+    assert told(cut(finder(20, 10)), [at(90)]) == [gap(20, 90)]
 
 
 def test_an_open_gap_ends_with_the_run_for_pairs_that_had_trades() -> None:
-    gaps = finder(10)
-    gaps.lost(25 * NS_PER_S, "cut")
-    assert list(gaps.end(99 * NS_PER_S)) == [gap(10, 99, "cut")]
-    assert list(gaps.end(99 * NS_PER_S)) == []
+    ledger = cut(finder(10))
+    assert ledger.end(99 * NS_PER_S) == [gap(10, 99)]
+    assert ledger.end(99 * NS_PER_S) == []
+
+
+@given(st.integers(1, 60), st.integers(0, 60), st.integers(1, 60))
+def test_a_replay_without_numbers_tells_a_gap_exactly_if_it_does_not_overlap(
+    before: int, missed: int, after: int
+) -> None:
+    # T ... T  x  (missed)  the last 20 of all so far, and `after` live ones
+    ledger = cut(finder(*range(10, 10 * before + 10, 10)), 10_000)
+    begin = max(before + missed - 19, 1)
+    found = [
+        each
+        for number in range(begin, before + missed + after + 1)
+        for each in ledger.seen(at(10 * number), 0, new=number > before)
+    ]
+    assert found == ([gap(10 * before, 10 * begin)] if begin > before else [])
+    assert ledger.end(20_000 * NS_PER_S) == []
+
+
+# With numbers
+
+
+def test_a_hole_is_a_gap_when_patience_is_over() -> None:
+    # #1  #2  #5  ~
+    ledger = numbered(1, 2, 5)
+    assert ledger.due(PATIENCE_S - 0.1) == []
+    assert ledger.due(PATIENCE_S) == [hole(3, 4)]
+    assert ledger.due(2 * PATIENCE_S) == []
+
+
+def test_what_comes_out_of_order_is_no_gap() -> None:
+    # #1  #5  #3  #4  #2  ~
+    ledger = numbered(1, 5, 3, 4, 2)
+    assert ledger.due(PATIENCE_S) == ledger.end(99 * NS_PER_S) == []
+
+
+def test_holes_of_a_pair_that_are_due_together_are_one_gap() -> None:
+    # #1  #3  #7  ~
+    assert numbered(1, 3, 7).due(PATIENCE_S) == [hole(2, 6, missing=4)]
+
+
+def test_a_hole_has_the_reason_of_the_outage_before_it() -> None:
+    # #1  #2  x  #5  #7  ~
+    ledger = cut(numbered(1, 2))
+    told(ledger, [nth(5)])
+    assert ledger.due(PATIENCE_S) == [hole(3, 4, "cut")]
+    told(ledger, [nth(7)])
+    assert ledger.due(PATIENCE_S) == [hole(6, 6)]
+
+
+def test_the_next_number_was_not_missed_whatever_is_replayed() -> None:
+    # #1  #2  x  #3  #4
+    ledger = cut(numbered(1, 2))
+    assert told(ledger, [nth(3), nth(4)]) == ledger.end(99 * NS_PER_S) == []
+
+
+def test_a_last_trade_that_comes_twice_hides_no_hole() -> None:
+    # #1  #2  x  #2 again  #5  end
+    ledger = cut(numbered(1, 2))
+    assert told(ledger, [nth(2)], new=False) == []
+    assert told(ledger, [nth(5)]) == []
+    assert ledger.end(99 * NS_PER_S) == [hole(3, 4, "cut")]
+
+
+def test_an_outage_that_nothing_ended_may_hide_something_unless_the_last_trade_came_again() -> None:
+    # #1  #2  x  end;  #1  #2  x  #2 again  end
+    assert cut(numbered(1, 2)).end(99 * NS_PER_S) == [gap(20, 99)]
+    ledger = cut(numbered(1, 2))
+    told(ledger, [nth(2)], new=False)
+    assert ledger.end(99 * NS_PER_S) == []
+
+
+def test_numbers_that_begin_anew_are_a_gap_and_count_from_there() -> None:
+    # #7001  #7002  x ...... #1  #2  #4  ~
+    old = [nth(7001, time_s=710), nth(7002, time_s=720)]
+    ledger = cut(made(*old))
+    assert told(ledger, [nth(1, time_s=900), nth(2, time_s=910)]) == [gap(720, 900)]
+    told(ledger, [nth(4, time_s=920)])
+    assert [(each.first, each.last) for each in ledger.due(PATIENCE_S)] == [(3, 3)]
+    assert told(made(*old), [nth(1, time_s=900)]) == [gap(720, 900, BEGUN_ANEW)]
+
+
+def test_a_first_trade_that_came_out_of_order_hides_no_hole_before_it() -> None:
+    # #5  #3  #6  ~
+    ledger = numbered(5, 3, 6)
+    assert ledger.due(PATIENCE_S) == [hole(4, 4)]
+
+
+def test_a_number_from_before_what_the_log_holds_is_no_hole() -> None:
+    # (#60 #61)  #10
+    ledger = Ledger(SUBSCRIPTIONS, PATIENCE_S)
+    ledger.restore([nth(60), nth(61)], 700 * NS_PER_S, "no run")
+    assert told(ledger, [nth(10), nth(62)]) == ledger.due(PATIENCE_S) == []
+
+
+def test_an_old_number_is_no_new_beginning() -> None:
+    # #7001  #1 (older)  #6990 (newer)
+    assert told(made(nth(7001, time_s=710)), [nth(1, time_s=700), nth(6990, time_s=720)]) == []
+
+
+def test_numbers_that_come_first_after_times_end_an_outage_by_time() -> None:
+    # T10  x25  #7 at 90  #8
+    ledger = cut(finder(10))
+    assert told(ledger, [nth(7, time_s=90), nth(8, time_s=91)]) == [gap(10, 90)]
+    assert ledger.end(99 * NS_PER_S) == []
+
+
+def test_a_feed_that_says_how_far_it_is_shows_what_it_did_not_send() -> None:
+    # #1  #2  (up to 4)  ~  #4  #3
+    ledger = numbered(1, 2)
+    ledger.reached(PAIR, 2, 20 * NS_PER_S, 0)
+    assert ledger.due(PATIENCE_S) == []
+    ledger.reached(PAIR, 4, 50 * NS_PER_S, 0)
+    [found] = ledger.due(PATIENCE_S)
+    assert found == hole(3, 4)
+    assert told(ledger, [nth(4)]) == []
+    assert told(ledger, [nth(3)]) == [Filled(found)]
+    assert told(ledger, [nth(5)]) == ledger.due(9) == []
+
+
+def test_a_feed_that_says_it_has_what_came_ends_an_outage() -> None:
+    # #1  #2  x  (up to 2)  end
+    ledger = cut(numbered(1, 2))
+    ledger.reached(PAIR, 2, 30 * NS_PER_S, 0)
+    assert ledger.end(99 * NS_PER_S) == []
+
+
+def test_how_far_a_feed_is_says_nothing_before_its_first_trade() -> None:
+    ledger = numbered()
+    ledger.reached(PAIR, 90, NS_PER_S, 0)
+    assert told(ledger, [nth(91)]) == ledger.due(PATIENCE_S) == []
 
 
 def test_only_trade_subscriptions_have_gaps() -> None:
-    gaps = GapFinder(["2~Kraken~BTC~USD", "5~CCCAGG~BTC~USD", "nonsense"])
-    gaps.lost(25 * NS_PER_S, "cut")
-    assert gaps.seen(at(90), new=True) is None
+    ledger = Ledger(["2~Kraken~BTC~USD", "5~CCCAGG~BTC~USD", "nonsense"], PATIENCE_S)
+    ledger.lost(25 * NS_PER_S, "cut")
+    ledger.reached(PAIR, 90, NS_PER_S, 0)
+    assert told(ledger, [at(90), nth(7), nth(9)]) == ledger.due(PATIENCE_S) == []
+    assert ledger.missing(PAIR) == []
+
+
+def test_a_feed_that_sends_every_second_number_fills_no_memory() -> None:
+    ledger = numbered(*range(1, 2 * MAX_HOLES + 100, 2))
+    assert len(ledger.missing(PAIR)) == MAX_HOLES
+    [found] = ledger.due(PATIENCE_S)
+    assert found.missing == MAX_HOLES
+
+
+numbers = st.integers(1, 40)
+losses = st.sets(st.integers(2, 59))
+
+
+@given(st.permutations(range(1, 31)), st.lists(st.integers(1, 30)))
+def test_in_whatever_order_all_have_come_nothing_is_missing(order: list[int], again: list[int]) -> None:
+    ledger = Ledger(SUBSCRIPTIONS, PATIENCE_S)
+    assert told(ledger, map(nth, order)) == []
+    told(ledger, map(nth, again), new=False)
+    assert (ledger.missing(PAIR), ledger.due(9), ledger.end(99 * NS_PER_S)) == ([], [], [])
+
+
+def flat(stretches: Iterable[tuple[int, int]]) -> set[int]:
+    return {number for first, last in stretches for number in range(first, last + 1)}
+
+
+@given(losses, st.lists(st.integers(0, 5), min_size=60, max_size=60))
+def test_with_trades_out_of_order_exactly_what_was_lost_is_missing(lost: set[int], shifts: list[int]) -> None:
+    sent = sorted(range(1, 61), key=lambda number: (number + shifts[number - 1], number))
+    came = [number for number in sent if number not in lost]
+    ledger = made(*map(nth, came))
+    assert flat(ledger.missing(PAIR)) == {number for number in lost if min(came) < number < max(came)}
+
+
+@given(losses, st.data())
+def test_exactly_what_was_lost_is_told_and_each_gap_is_filled_once(lost: set[int], data: st.DataObject) -> None:
+    ledger, gaps = Ledger(SUBSCRIPTIONS, PATIENCE_S), []
+    for number in range(1, 61):
+        now_s = data.draw(st.sampled_from([0.0, 1.0])) + number
+        if number not in lost:
+            assert told(ledger, [nth(number)], now_s=now_s) == []
+        gaps += ledger.due(now_s)
+    gaps += ledger.due(1000)
+    assert flat(ledger.missing(PAIR)) == lost
+    assert sum(each.missing or 0 for each in gaps) == len(lost)
+    assert lost <= flat((each.first or 0, each.last or 0) for each in gaps)
+    told_of = [(each.from_ns // NS_PER_S, each.to_ns // NS_PER_S, each.first or 0, each.last or 0) for each in gaps]
+    assert all(from_s < 10 * first <= 10 * last < to_s for from_s, to_s, first, last in told_of)
+    filled = told(ledger, map(nth, data.draw(st.permutations(sorted(lost)))), now_s=1001)
+    assert sorted(filled, key=str) == sorted(map(Filled, gaps), key=str)
+    assert (ledger.missing(PAIR), ledger.due(2000)) == ([], [])
+
+
+@given(losses, st.integers(2, 59), st.integers(1, 60), st.integers(1, 40))
+def test_the_time_between_two_runs_is_a_gap_like_any_other(lost: set[int], end: int, off: int, kept: int) -> None:
+    """The first run sees all up to `end` but the lost, then `off` numbers pass; the log keeps the last `kept`."""
+    first_run = [number for number in range(1, end + 1) if number not in lost]
+    in_log = first_run[-kept:]
+    ledger = Ledger(SUBSCRIPTIONS, PATIENCE_S)
+    ledger.restore(map(nth, reversed(in_log)), 10_000 * NS_PER_S, "no run")
+    assert ledger.due(1000) == []
+    before = {number for number in lost if in_log[0] < number < in_log[-1]}
+    assert flat(ledger.missing(PAIR)) == before
+    resumed = end + off
+    assert told(ledger, [nth(resumed), nth(resumed + 1)], now_s=1000) == []
+    between = set(range(in_log[-1] + 1, resumed))
+    assert flat(ledger.missing(PAIR)) == before | between
+    expected = [hole(in_log[-1] + 1, resumed - 1, "no run")] if between else []
+    assert ledger.due(1000 + PATIENCE_S) == expected
+    assert ledger.end(20_000 * NS_PER_S) == []
+
+
+def test_a_pair_without_numbers_is_restored_by_its_last_trade() -> None:
+    ledger = Ledger(SUBSCRIPTIONS, PATIENCE_S)
+    ledger.restore([at(20), at(10)], 30 * NS_PER_S, "no run")
+    assert told(ledger, [at(90)]) == [gap(20, 90, "no run")]
+
+
+def test_a_pair_that_the_log_has_nothing_of_begins_with_this_run() -> None:
+    # (no run until 30)  T90
+    ledger = Ledger(SUBSCRIPTIONS, PATIENCE_S)
+    ledger.restore([at(20, "Gemini")], 30 * NS_PER_S, "no run")
+    assert told(ledger, [at(90)]) == []
+    assert ledger.end(99 * NS_PER_S) == [gap(20, 99, "no run", "Gemini")]
+
+
+def test_what_was_missing_and_came_is_told_in_sentences() -> None:
+    second = 1_000_000_000
+    known = Gap("Kraken", "BTC", "USD", 60 * second, 65 * second, "it broke", 3, 5, 3)
+    place = "of BTC-USD on Kraken between 1970-01-01 00:01:00 and 00:01:05 UTC"
+    assert str(known) == f"3 trades {place} are missing: it broke."
+    assert str(Filled(known)) == f"3 trades {place} have come after all."
+    one = Gap("Kraken", "BTC", "USD", 60 * second, 65 * second, "it broke", 3, 3, 1)
+    assert str(one) == f"1 trade {place} is missing: it broke."
+    assert str(Filled(one)) == f"1 trade {place} has come after all."

@@ -1,10 +1,12 @@
 """Laws of the feed's choice, and of the simulator that a run starts for itself."""
 
 import gzip
+import json
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -12,9 +14,13 @@ import pytest
 
 from cryptoflow.cli.simulate import alive
 from cryptoflow.errors import ConfigError, ServiceError
+from cryptoflow.feeds.events import ClientEvent
 from cryptoflow.feeds.source import SIMULATED, Feed, destination, open_feed, simulator
 from cryptoflow.model.trade import Trade
 from cryptoflow.settings import OFFICIAL_URL, FeedSettings, is_simulated
+from cryptoflow.venues.base import Refused
+from cryptoflow_tests.feeds.serving import feed, streams
+from cryptoflow_tests.venues.speaking import COINBASE, KRAKEN
 
 KEY = "key-that-nobody-may-see"
 OTHER_URL = "ws://127.0.0.1:1/v2"
@@ -58,10 +64,10 @@ def children() -> list[psutil.Process]:
     return [each for each in found if alive(each) and "simulate" in each.cmdline()]
 
 
-def streamed(feed: Feed, wanted: int) -> list[bytes]:
+def streamed(feed: Feed, wanted: int, on_event: Callable[[ClientEvent], None] = lambda event: None) -> list[bytes]:
     """The first frames that a client of the feed gets."""
     sink, stop = Trades(wanted), threading.Event()
-    client = feed.client(sink, lambda event: None)
+    client = feed.client(sink, on_event)
     thread = threading.Thread(target=client.run, args=(stop,))
     thread.start()
     try:
@@ -118,10 +124,49 @@ def test_the_key_shows_nowhere() -> None:
 
 def test_the_live_feed_without_a_key_is_told() -> None:
     with (
-        pytest.raises(ConfigError, match=r"needs a key: set CRYPTOCOMPARE_API_KEY, or take .*simulator"),
+        pytest.raises(ConfigError, match=r"needs a key: set CRYPTOCOMPARE_API_KEY, or take .*coinbase.*simulator"),
         open_feed(FeedSettings(source="cryptocompare")),
     ):
         pass
+
+
+def test_venues_of_their_own_need_no_key_and_get_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRYPTOCOMPARE_API_KEY", KEY)
+    with feed(streams(KRAKEN, 1)) as kraken, feed(streams(COINBASE, 1)) as coinbase:
+        settings = FeedSettings(source="coinbase,kraken", coinbase_url=coinbase, kraken_url=kraken)
+        with open_feed(settings) as source:
+            assert (source.simulated, source.key) == (False, None)
+            assert source.notice == f"The trades come from {coinbase}, {kraken}."
+            records = [json.loads(record) for record in streamed(source, 2)]
+    assert {record["M"] for record in records} == {"Coinbase", "Kraken"}
+    assert children() == []
+
+
+def test_a_subscription_of_no_venue_is_told_and_the_others_go_on() -> None:
+    events: list[ClientEvent] = []
+    subscriptions = "0~CoinDeal~BTC~USD,0~Kraken~BTC~USD"
+    with feed(streams(KRAKEN, 1)) as kraken:
+        settings = FeedSettings(source="kraken", kraken_url=kraken, subscriptions=subscriptions)
+        with open_feed(settings) as source:
+            assert len(streamed(source, 1, events.append)) == 1
+    assert [event.sub for event in events if isinstance(event, Refused)] == ["0~CoinDeal~BTC~USD"]
+
+
+def test_venues_without_any_subscription_of_theirs_are_told() -> None:
+    with (
+        open_feed(FeedSettings(source="kraken", subscriptions="0~Gemini~BTC~USD")) as source,
+        pytest.raises(ConfigError, match="None of the subscriptions is of kraken"),
+    ):
+        source.client(Trades(), lambda event: None)
+
+
+def test_more_subscriptions_than_a_socket_takes_get_another_socket() -> None:
+    subscriptions = [f"0~Binance~C{number}~USDT" for number in range(1500)]
+    with open_feed(FeedSettings(source="binance", subscriptions=",".join(subscriptions))) as source:
+        endpoints = [*source.endpoints()]
+    assert [len(endpoint.subscriptions) for endpoint in endpoints] == [1000, 500]
+    assert [sub for endpoint in endpoints for sub in endpoint.subscriptions] == subscriptions
+    assert {endpoint.socket_url for endpoint in endpoints} == {"wss://stream.binance.com:9443/stream"}
 
 
 @pytest.mark.parametrize(("key", "url"), [(KEY, OFFICIAL_URL), (None, OTHER_URL)])

@@ -1,18 +1,28 @@
 """What a topic is and holds, on a real broker."""
 
 import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from kafka import KafkaProducer, TopicPartition
 
 from cryptoflow.errors import KafkaError, KafkaUnreachableError
 from cryptoflow.kafka_io.connection import admin_client, client_config
-from cryptoflow.kafka_io.records import first_times_ms, records_between, times_ms, topic_id
+from cryptoflow.kafka_io.offsets import beginning_offsets
+from cryptoflow.kafka_io.records import Cut, cut_of, first_times_ms, records_between, times_ms, topic_id, trades_of
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.local.processes import free_port
+from cryptoflow.model.trade import MAX_AHEAD_S, Trade, write_trade
 from cryptoflow.settings import KafkaSettings
 
 ALL = range(4)
+
+START_S = 1_610_107_200  # 2021-01-08 12:00:00 UTC
+HOUR = (datetime.fromtimestamp(START_S, UTC), datetime.fromtimestamp(START_S, UTC) + timedelta(hours=1))
 
 
 def send(settings: KafkaSettings, partition: int, times_ms: list[int]) -> None:
@@ -116,6 +126,46 @@ def test_records_that_were_deleted_are_left_out(made: KafkaSettings) -> None:
     with admin_client(made, "to delete records") as admin:
         admin.delete_records({TopicPartition(made.topic, 0): 3})
     assert [record.offset for record in records_between(made, made.topic, {0: 0}, {0: 5})] == [3, 4]
+
+
+def test_a_topic_that_has_all_of_its_records_is_not_cut(made: KafkaSettings, nowhere: KafkaSettings) -> None:
+    send(made, 1, [int(time.time() * 1000)])
+    begins = beginning_offsets(made, made.topic)
+    assert cut_of(made, made.topic, begins) == Cut(0, False)
+    assert cut_of(nowhere, made.topic, begins) == Cut(0, False)  # nobody is asked
+
+
+def test_of_a_topic_that_is_cut_all_that_was_received_after_the_cut_is_there(made: KafkaSettings) -> None:
+    now_ms = int(time.time() * 1000)
+    send(made, 0, [now_ms - 9000, now_ms - 8000])
+    send(made, 1, [now_ms - 7000, now_ms - 6000])
+    send(made, 2, [now_ms - 5000])
+    with admin_client(made, "to delete records") as admin:
+        admin.delete_records({TopicPartition(made.topic, 0): 1, TopicPartition(made.topic, 1): 1})
+        assert cut_of(made, made.topic, beginning_offsets(made, made.topic)) == Cut(now_ms - 6000, False)
+        admin.delete_records({TopicPartition(made.topic, 2): 1})
+    assert cut_of(made, made.topic, beginning_offsets(made, made.topic)) == Cut(now_ms - 6000, True)
+
+
+def record(trade: Trade | None, received_s: int = START_S + 3600) -> SimpleNamespace:
+    return SimpleNamespace(value=trade and write_trade(trade), timestamp=received_s * 1000)
+
+
+def a_trade(time_s: int) -> Trade:
+    return Trade("Coinbase", "BTC", "USD", "1", str(time_s), time_s, 1.0, 1.0, 1.0)
+
+
+@given(st.lists(st.integers(START_S - 10, START_S + 3610).map(a_trade)))
+def test_trades_of_the_span_are_all_taken_and_no_others(given: Sequence[Trade]) -> None:
+    found = list(trades_of(map(record, given), *HOUR))
+    assert found == [trade for trade in given if START_S <= trade.time_s < START_S + 3600]
+
+
+def test_what_the_query_can_not_read_is_no_trade() -> None:
+    trade = a_trade(START_S + 1)
+    records = [record(None), SimpleNamespace(value=b"{}", timestamp=0), record(trade, START_S - MAX_AHEAD_S)]
+    assert list(trades_of(records, *HOUR)) == []
+    assert list(trades_of([record(trade, START_S + 1 - MAX_AHEAD_S)], *HOUR)) == [trade]
 
 
 def test_a_topic_that_does_not_exist_is_told(settings: KafkaSettings) -> None:

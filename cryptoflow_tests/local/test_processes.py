@@ -108,3 +108,7 @@ def test_what_is_tied_to_a_parent_that_is_gone_does_not_start(tmp_path: Path) ->
 def test_a_free_port_is_no_port_of_outgoing_connections() -> None:
     first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert all(processes.free_port() < first_outgoing for _ in range(20))
+
+
+def test_a_free_port_is_none_of_those_that_are_listened_on_soon() -> None:
+    assert processes.free_port(*range(20_000, 31_000)) >= 31_000

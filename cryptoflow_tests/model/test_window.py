@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryptoflow.model.trade import MAX_TIME_S, NS_PER_S
-from cryptoflow.model.window import EPOCH, utc_midnight, utc_time, window, window_start_ns
+from cryptoflow.model.window import (
+    EPOCH,
+    HOUR,
+    as_utc,
+    ceil_window,
+    epoch_ns,
+    floor_window,
+    utc_hour,
+    utc_midnight,
+    utc_time,
+    window,
+    window_start_ns,
+)
 
 times_ns = st.integers(0, MAX_TIME_S * NS_PER_S - 1)
 lengths_s = st.sampled_from([1, 7, 60, 300, 3600, 86_400, 604_800])
@@ -50,6 +62,26 @@ def test_a_window_in_datetimes_is_the_one_in_nanoseconds(time_ns: int, window_s:
 @given(times_ns)
 def test_a_time_loses_only_its_nanoseconds(time_ns: int) -> None:
     assert (utc_time(time_ns) - EPOCH) // timedelta(microseconds=1) == time_ns // 1000
+
+
+@given(aware_times.map(lambda moment: moment.astimezone(UTC)), lengths_s)
+def test_the_edges_around_a_time_are_those_of_its_window(moment: datetime, window_s: int) -> None:
+    start, end = window(epoch_ns(moment), window_s)
+    assert floor_window(moment, window_s) == start
+    assert ceil_window(moment, window_s) == (start if moment == start else end)
+
+
+@given(aware_times.map(lambda moment: moment.astimezone(UTC)))
+def test_a_time_in_nanoseconds_is_the_same_time(moment: datetime) -> None:
+    assert utc_time(epoch_ns(moment)) == moment
+    assert as_utc(moment.replace(tzinfo=None)) == moment
+
+
+@given(aware_times)
+def test_the_hour_is_the_utc_hour_at_or_before(moment: datetime) -> None:
+    hour = utc_hour(moment)
+    assert timedelta(0) <= moment - hour < HOUR
+    assert (hour - EPOCH) % HOUR == timedelta(0)
 
 
 @given(aware_times)

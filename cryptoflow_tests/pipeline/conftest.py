@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from cryptoflow.pipeline import aggregate, memory, repair
+from cryptoflow.pipeline import aggregate, memory, recompute
 from cryptoflow.settings import SparkSettings
 
 
@@ -19,5 +19,5 @@ def one_spark(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     def shared(settings: SparkSettings, home: Path, connector: bool = False) -> Iterator[SparkSession]:
         yield spark
 
-    for module in (aggregate, memory, repair):
+    for module in (aggregate, memory, recompute):
         monkeypatch.setattr(module, "spark_session", shared)

@@ -27,9 +27,11 @@ from cryptoflow.kafka_io.records import topic_id
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.model.candle import candles_of
 from cryptoflow.model.trade import Trade, kafka_key, read_trade, write_trade
-from cryptoflow.pipeline.aggregate import AHEAD, LATE, aggregate
-from cryptoflow.pipeline.supervision import Control, Figures
+from cryptoflow.pipeline.aggregate import aggregate
+from cryptoflow.pipeline.marking import AHEAD, LATE
+from cryptoflow.pipeline.part import RunContext
 from cryptoflow.runtime.holder import Holder
+from cryptoflow.runtime.metrics import AggregateMetrics
 from cryptoflow.runtime.stop import Deadline
 from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings
 from cryptoflow.tables import lease, progress
@@ -49,7 +51,7 @@ START_S = 1_763_900_040
 
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive, as the driver's times are
 
-Aggregate = Callable[..., Figures]
+Aggregate = Callable[..., AggregateMetrics]
 
 pytestmark = pytest.mark.usefixtures("one_spark")
 
@@ -78,9 +80,12 @@ def cassandra(place: Workplace) -> CassandraSettings:
 def aggregate_all(place: Workplace, kafka: KafkaSettings, cassandra: CassandraSettings) -> Aggregate:
     """Runs the aggregation until the topic is drained."""
 
-    def run(watermark_s: float = 60.0, **more: Any) -> Figures:
+    def run(watermark_s: float = 60.0, stopped: bool = False, **more: Any) -> AggregateMetrics:
         spark = SparkSettings(**{"watermark_s": watermark_s, "trigger_s": 3600} | more)
-        return aggregate(kafka, cassandra, spark, Path(place.env["CRYPTOFLOW_HOME"]), Control(timeout_s=0.01))
+        context = RunContext(Path(place.env["CRYPTOFLOW_HOME"]), timeout_s=0.01)
+        if stopped:
+            context.stop.set()
+        return aggregate(kafka, cassandra, spark, context)
 
     return run
 
@@ -162,11 +167,11 @@ def test_each_record_is_in_a_candle_or_late_or_a_duplicate_or_a_dead_letter(
     late = some_frames(7, START_S + 0.5)
     garbage = [b"", b"{", b'{"TYPE":"0","M":"Coinbase"}', b"\xff\xfe", before[0].replace(b'"P":', b'"P":-')]
     send(kafka, [*late, *again, *garbage, *onwards[5:]])
-    figures = aggregate_all()
+    told = aggregate_all()
     check(cassandra, [*before, *onwards])
-    assert figures["late"] == len(late)
-    assert figures["duplicates"] == len(again)
-    assert figures["unreadable"] == len(garbage)
+    assert told.late == len(late)
+    assert told.duplicates == len(again)
+    assert told.unreadable == len(garbage)
 
     with connect(cassandra) as session:
         counted = totals(session)
@@ -201,10 +206,10 @@ def test_a_backlog_of_a_day_gives_the_candles_of_all_its_trades(
     records += on_time(SOL, 1, [START_S + DAY_S - 3 * HOUR_S + number * 10 for number in range(1080)])
     records.sort(key=lambda record: record[0])
     send_received(kafka, records)
-    figures = aggregate_all(**BACKLOG)
+    told = aggregate_all(**BACKLOG)
     check(cassandra, frames_of(records))
-    assert (figures["late"], figures["input_rows"], figures["lag"]) == (0, len(records), 0)
-    assert figures["batches"] > 2
+    assert (told.late, told.input_rows, told.stream.lag_trades) == (0, len(records), 0)
+    assert told.batches > 2
     with connect(cassandra) as session:
         assert marks(session) == []
         assert totals(session).input_rows == len(records)
@@ -212,9 +217,9 @@ def test_a_backlog_of_a_day_gives_the_candles_of_all_its_trades(
     # The stream goes on where the batches ended, in the middle of a window.
     onwards = on_time(BTC, 0, [START_S + DAY_S + number for number in range(400)], first_id=10_000)
     send_received(kafka, onwards)
-    figures = aggregate_all(**BACKLOG)
+    told = aggregate_all(**BACKLOG)
     check(cassandra, frames_of([*records, *onwards]))
-    assert (figures["late"], figures["input_rows"]) == (0, len(onwards))
+    assert (told.late, told.input_rows) == (0, len(onwards))
 
 
 def test_a_slice_holds_at_least_what_was_committed_before(
@@ -230,9 +235,9 @@ def test_a_slice_holds_at_least_what_was_committed_before(
     aggregate_all(backlog_trades=100)
     backlog = on_time(BTC, 0, [START_S + 901 + number for number in range(1200)], first_id=1000)
     send_received(kafka, backlog)
-    figures = aggregate_all(max_batch_trades=500, backlog_trades=100)
+    told = aggregate_all(max_batch_trades=500, backlog_trades=100)
     check(cassandra, frames_of([*before, *backlog]))
-    assert (figures["late"], figures["input_rows"]) == (0, 1200)
+    assert (told.late, told.input_rows) == (0, 1200)
 
 
 pairs_of_a_backlog = st.lists(
@@ -269,9 +274,9 @@ def test_whatever_the_backlog_no_trade_is_late_that_was_not_late_when_it_came(
     records.sort(key=lambda record: record[0])
     anew(kafka, cassandra)
     send_received(kafka, records)
-    figures = aggregate_all(max_batch_trades=most, backlog_trades=50, watermark_s=300)
+    told = aggregate_all(max_batch_trades=most, backlog_trades=50, watermark_s=300)
     check(cassandra, frames_of(records))
-    assert (figures["late"], figures["input_rows"]) == (0, len(records))
+    assert (told.late, told.input_rows) == (0, len(records))
 
 
 def anew(kafka: KafkaSettings, cassandra: CassandraSettings) -> None:
@@ -289,6 +294,16 @@ def topic_anew(kafka: KafkaSettings) -> None:
     make_topics(kafka)
 
 
+def test_a_run_that_is_stopped_leaves_a_backlog_to_the_next_one_and_drains_what_is_none(
+    aggregate_all: Aggregate, kafka: KafkaSettings, cassandra: CassandraSettings
+) -> None:
+    records = some_frames(1200, START_S)
+    send(kafka, records)
+    assert aggregate_all(stopped=True, **BACKLOG).input_rows == 0
+    assert aggregate_all(stopped=True, backlog_trades=5000).input_rows == len(records)
+    check(cassandra, records)
+
+
 def test_one_trade_far_ahead_makes_nobody_late_and_marks_its_own_hour(
     aggregate_all: Aggregate, kafka: KafkaSettings, cassandra: CassandraSettings
 ) -> None:
@@ -298,11 +313,11 @@ def test_one_trade_far_ahead_makes_nobody_late_and_marks_its_own_hour(
     ahead = on_time(ETH, 1, [START_S + 600 + 55 * 60])
     [(_, partition, trade)] = ahead
     send_received(kafka, [*first, (START_S + 600, partition, trade)])
-    figures = aggregate_all()
-    assert (figures["late"], figures["waiting"]) == (1, 1)
+    told = aggregate_all()
+    assert (told.late, told.waiting_trades) == (1, 1)
     onwards = on_time(BTC, 0, [START_S + 600 + number for number in range(600)], first_id=1000)
     send_received(kafka, onwards)
-    assert aggregate_all()["late"] == 0
+    assert aggregate_all().late == 0
     check(cassandra, frames_of([*first, *onwards]))
     with connect(cassandra) as session:
         [mark] = marks(session)
@@ -321,9 +336,9 @@ def test_a_backlog_with_a_trade_far_ahead_and_one_that_is_late_marks_both(
     ahead = (START_S + 3000.0, 1, on_time(ETH, 1, [START_S + 3000 + 55 * 60])[0][2])
     late = (START_S + 14_000.0, 1, on_time(SOL, 1, [START_S + 30])[0][2])
     send_received(kafka, [*records, ahead, late])
-    figures = aggregate_all(**BACKLOG | {"max_batch_trades": 500})
+    told = aggregate_all(**BACKLOG | {"max_batch_trades": 500})
     check(cassandra, frames_of(records))
-    assert (figures["late"], figures["waiting"], figures["input_rows"]) == (2, 2, len(records) + 2)
+    assert (told.late, told.waiting_trades, told.input_rows) == (2, 2, len(records) + 2)
     with connect(cassandra) as session:
         found = {mark.market: mark for mark in marks(session)}
     assert {market: (mark.reason, mark.first_offset) for market, mark in found.items()} == {
@@ -393,9 +408,10 @@ def test_nothing_that_a_stale_aggregation_writes_stays(
         assert done is not None
         partial = list(candles_of([read_trade(record) for record in records[:100]], 60).values())
         with pytest.raises(LeaseLostError):
-            stale.commit([], partial, BatchRecord("stale", 1), msgspec.structs.replace(done, offsets={}))
+            stale.commit([], partial, BatchRecord("", 1, input_rows=100), msgspec.structs.replace(done, offsets={}))
     check(cassandra, records)
     assert progress.read(session, place) == done
+    assert totals(session).input_rows == len(records)
 
 
 def test_a_topic_made_anew_does_not_write_over_the_candles_of_the_one_before(
@@ -410,16 +426,16 @@ def test_a_topic_made_anew_does_not_write_over_the_candles_of_the_one_before(
     newest = datetime.fromtimestamp(START_S + 600, UTC)
     onwards = some_frames(200, START_S + 600)
     send(kafka, [*before[-20:], *onwards])
-    figures = aggregate_all()
+    told = aggregate_all()
     check(cassandra, [*before, *onwards])
-    assert (figures["late"], figures["waiting"]) == (20, 20)
+    assert (told.late, told.waiting_trades) == (20, 20)
     found = marks(session)
     assert sum(mark.trades for mark in found) == 20
     assert {(mark.topic_id, mark.reason) for mark in found} == {(topic_id(kafka), LATE)}
     assert all(mark.until <= newest for mark in found)
     # The next run goes on like any other.
     send(kafka, some_frames(60, START_S + 800))
-    assert aggregate_all()["late"] == 0
+    assert aggregate_all().late == 0
 
 
 def test_an_older_aggregate_never_wins_whatever_the_clock_says(
@@ -471,9 +487,9 @@ def test_whatever_became_of_the_checkpoint_the_next_run_is_exact_by_itself(
         records += more
         # The last ones come again: only a state that is whole knows them.
         send(kafka, [*more, *records[-60:-50]])
-        figures = aggregate_all()
+        told = aggregate_all()
         check(cassandra, records)
-        assert (figures["late"], figures["input_rows"]) == (0, 60), name
+        assert (told.late, told.input_rows) == (0, 60), name
 
 
 def the_checkpoint(place: Workplace) -> Path:
@@ -494,9 +510,9 @@ def test_a_checkpoint_that_comes_back_old_is_not_gone_back_to(
     shutil.rmtree(checkpoint)
     shutil.copytree(old, checkpoint)
     send(kafka, parts[2])
-    figures = aggregate_all()
+    told = aggregate_all()
     check(cassandra, [record for part in parts for record in part])
-    assert (figures["late"], figures["input_rows"]) == (0, 60)
+    assert (told.late, told.input_rows) == (0, 60)
 
 
 def test_a_setting_that_is_changed_and_taken_back_leaves_no_window_half_counted_and_does_not_rewind(
@@ -507,9 +523,9 @@ def test_a_setting_that_is_changed_and_taken_back_leaves_no_window_half_counted_
         more = some_frames(count, START_S + len(records))
         records += more
         send(kafka, more)
-        figures = aggregate_all(watermark_s=watermark_s)
+        told = aggregate_all(watermark_s=watermark_s)
         check(cassandra, records)
-        assert (figures["late"], figures["input_rows"]) == (0, count)
+        assert (told.late, told.input_rows) == (0, count)
         the_checkpoint(place)
     assert totals(session).input_rows == len(records)
 
@@ -541,9 +557,9 @@ def test_a_batch_that_was_interrupted_counts_once_and_has_marked_what_is_late(
         with pytest.raises(CassandraError, match="before the progress"):
             aggregate_all()
     assert sum(mark.trades for mark in marks(session)) == len(late)
-    figures = aggregate_all()
+    told = aggregate_all()
     check(cassandra, [*before, *some_frames(5, START_S + 600), *onwards])
-    assert (figures["late"], figures["input_rows"]) == (7, 102)
+    assert (told.late, told.input_rows) == (7, 102)
     assert sum(mark.trades for mark in marks(session)) == len(late)
     counted = totals(session)
     assert (counted.input_rows, counted.late) == (707, 7)
@@ -552,14 +568,17 @@ def test_a_batch_that_was_interrupted_counts_once_and_has_marked_what_is_late(
 def test_late_trades_mark_their_hour_with_where_they_lie(
     aggregate_all: Aggregate, kafka: KafkaSettings, session: Session
 ) -> None:
-    send_received(kafka, on_time(BTC, 0, [START_S + 2 * HOUR_S + number for number in range(200)]))
-    aggregate_all()
+    # A batch takes for late what was so when the batch before it began.
+    for first, count in ((0, 100), (100, 100)):
+        times_s = [START_S + 2 * HOUR_S + number for number in range(first, first + count)]
+        send_received(kafka, on_time(BTC, 0, times_s, first_id=1 + first))
+        aggregate_all()
     late = on_time(BTC, 0, [START_S + 600 * number for number in (0, 1, 5)], first_id=1000)
     between = on_time(BTC, 0, [START_S + 2 * HOUR_S + 200], first_id=2000)
     received_s = START_S + 2 * HOUR_S + 201
     send_received(kafka, [(received_s, place, trade) for _, place, trade in [*late[:2], *between, *late[2:]]])
-    figures = aggregate_all()
-    assert (figures["late"], figures["waiting"]) == (3, 3)
+    told = aggregate_all()
+    assert (told.late, told.waiting_trades) == (3, 3)
     hour = datetime.fromtimestamp(START_S // HOUR_S * HOUR_S, UTC)
     by_hour: dict[datetime, list[tuple[int, datetime]]] = {}
     for at, (_, _, trade) in zip((200, 201, 203), late, strict=True):

@@ -1,7 +1,7 @@
 """The ingester: what it acknowledges is in the topic, and there is one of it whatever home it has."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from cryptoflow.feeds.source import Feed
 from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.pipeline import ingest as module
 from cryptoflow.pipeline.ingest import ingest
-from cryptoflow.pipeline.supervision import Control, Figures
+from cryptoflow.pipeline.part import RunContext
+from cryptoflow.runtime.metrics import IngestMetrics, PartMetrics
 from cryptoflow.settings import FeedSettings, KafkaSettings
 from cryptoflow.testing import Simulator, SimulatorConfig
 
@@ -33,21 +34,29 @@ def feed() -> Iterator[Feed]:
 class Ingester(threading.Thread):
     """One in a thread, with a home of its own."""
 
-    def __init__(self, feed: Feed, kafka: KafkaSettings, home: Path, run: str) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        kafka: KafkaSettings,
+        home: Path,
+        run: str,
+        report: Callable[[PartMetrics], None] | None = None,
+    ) -> None:
         super().__init__()
         self.streams = threading.Event()
-        self.figures: Figures = {}
+        self.metrics = IngestMetrics()
         self.error: Exception | None = None
-        self.control = Control(report=self._report, report_every_s=0.05, owner=run)
-        self._place = feed, kafka, home
+        self.context = RunContext(home, run, report=report or self._report, report_every_s=0.05)
+        self._place = feed, kafka
 
-    def _report(self, figures: Figures) -> None:
-        if figures["acknowledged"]:
+    def _report(self, metrics: PartMetrics) -> None:
+        assert isinstance(metrics, IngestMetrics)
+        if metrics.acknowledged:
             self.streams.set()
 
     def run(self) -> None:
         try:
-            self.figures = ingest(*self._place, self.control, lambda event: None)
+            self.metrics = ingest(*self._place, self.context)
         except (AlreadyRunningError, LeaseLostError) as error:
             self.error = error
 
@@ -58,7 +67,7 @@ def running(ingester: Ingester) -> Iterator[Ingester]:
     try:
         yield ingester
     finally:
-        ingester.control.stop.set()
+        ingester.context.stop.set()
         ingester.join(WAIT_S)
 
 
@@ -73,7 +82,7 @@ def test_a_second_one_from_another_home_is_refused_and_the_first_goes_on(
         assert "already, run-1 on " in str(second.error)
         assert f"home {tmp_path / 'first'}: terminate that one first." in str(second.error)
     assert first.error is None
-    assert sum(end_offsets(kafka, kafka.topic).values()) == first.figures["acknowledged"] > 0
+    assert sum(end_offsets(kafka, kafka.topic).values()) == first.metrics.acknowledged > 0
 
 
 def test_the_next_one_from_another_home_goes_on_when_the_first_has_ended(
@@ -91,15 +100,14 @@ def test_one_that_hung_while_another_took_over_ends_and_says_so(
     monkeypatch.setattr(module, "TTL_S", 2.0)
     hung, goes_on = threading.Event(), threading.Event()
 
-    def hang(_figures: Figures) -> None:
+    def hang(_metrics: PartMetrics) -> None:
         hung.set()
         goes_on.wait(WAIT_S)
 
-    first = Ingester(feed, kafka, tmp_path / "first", "run-1")
-    first.control.report = hang
+    first = Ingester(feed, kafka, tmp_path / "first", "run-1", hang)
     with running(first):
         assert hung.wait(WAIT_S)
-        assert not first.control.stop.wait(2.5)  # until it is silent
+        assert not first.context.stop.wait(2.5)  # until it is silent
         with running(Ingester(feed, kafka, tmp_path / "second", "run-2")) as second:
             assert second.streams.wait(WAIT_S)
             goes_on.set()

@@ -12,7 +12,9 @@ import pytest
 from cryptoflow.feeds.source import Feed
 from cryptoflow.pipeline.aggregate import aggregate
 from cryptoflow.pipeline.ingest import ingest
-from cryptoflow.pipeline.supervision import Control, Figures
+from cryptoflow.pipeline.part import RunContext
+from cryptoflow.runtime.metrics import IngestMetrics, PartMetrics
+from cryptoflow.runtime.stop import Stop
 from cryptoflow.settings import FeedSettings, SparkSettings
 from cryptoflow.tables.connection import connect
 from cryptoflow.tables.reader import totals
@@ -52,16 +54,18 @@ def run_kafka_mode(place: Workplace, config: SimulatorConfig, subscriptions: Seq
 
 def ingest_all(place: Workplace, config: SimulatorConfig) -> None:
     """Carry a simulator's whole feed into Kafka, in this process."""
-    control = Control(timeout_s=120, report_every_s=0.1)
+    stop = Stop()
     with Simulator(config) as simulator:
 
-        def report(figures: Figures) -> None:
-            if simulator.finished.is_set() and figures["acknowledged"] >= simulator.sent.distinct:
-                control.stop.set()
+        def report(metrics: PartMetrics) -> None:
+            assert isinstance(metrics, IngestMetrics)
+            if simulator.finished.is_set() and metrics.acknowledged >= simulator.sent.distinct:
+                stop.set()
 
-        control.report = report
+        home = Path(place.env["CRYPTOFLOW_HOME"])
+        run = RunContext(home, timeout_s=120, stop=stop, report=report, report_every_s=0.1)
         feed = Feed(simulator.url, FeedSettings(subscriptions=BINANCE), simulated=False)
-        ingest(feed, kafka(place), Path(place.env["CRYPTOFLOW_HOME"]), control, lambda event: None)
+        ingest(feed, kafka(place), run)
 
 
 def test_recorded_trades_become_the_venues_own_candles(place: Workplace, shared: Path) -> None:
@@ -94,7 +98,8 @@ def test_rows_on_both_sides_of_midnight_utc_are_exact(place: Workplace, shared: 
     replay = shared / "replay" / "binance-spot-btcusdt-midnight.jsonl.gz"
     ingest_all(place, SimulatorConfig(replay=replay, speed=0))
     settings = SparkSettings(trigger_s=3600)
-    aggregate(kafka(place), cassandra(place), settings, Path(place.env["CRYPTOFLOW_HOME"]), Control(timeout_s=0.01))
+    run = RunContext(Path(place.env["CRYPTOFLOW_HOME"]), timeout_s=0.01)
+    aggregate(kafka(place), cassandra(place), settings, run)
     with gzip.open(replay) as lines:
         check_tables(place, true_candles(lines))
 

@@ -11,7 +11,9 @@ import pytest
 from cryptoflow.feeds.source import Feed
 from cryptoflow.model.candle import Candle
 from cryptoflow.pipeline.memory import aggregate_in_memory
-from cryptoflow.pipeline.supervision import Control, Figures
+from cryptoflow.pipeline.part import RunContext
+from cryptoflow.runtime.metrics import MemoryMetrics, PartMetrics
+from cryptoflow.runtime.stop import Stop
 from cryptoflow.settings import FeedSettings, SparkSettings
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
 from cryptoflow_tests.truth import true_candles
@@ -27,29 +29,24 @@ pytestmark = pytest.mark.usefixtures("one_spark")
 
 def run_memory_mode(
     config: SimulatorConfig, subscriptions: Sequence[str] = (BINANCE,)
-) -> tuple[list[Candle], Figures, Simulator, list[str]]:
+) -> tuple[list[Candle], MemoryMetrics, Simulator, list[str]]:
     """Memory mode until the client has had all that the simulator sent."""
     letters: list[str] = []
     with Simulator(config) as simulator:
         feed = Feed(simulator.url, FeedSettings(subscriptions=",".join(subscriptions)), simulated=False)
-        control = Control(timeout_s=120, report_every_s=0.1)
+        stop = Stop()
 
-        def report(figures: Figures) -> None:
+        def report(metrics: PartMetrics) -> None:
+            assert isinstance(metrics, MemoryMetrics)
             sent = simulator.sent
-            if simulator.finished.is_set() and figures["trades"] >= sent.distinct:
-                control.stop.set()
+            if simulator.finished.is_set() and metrics.feed.trades >= sent.distinct:
+                stop.set()
 
-        control.report = report
-        candles, figures = aggregate_in_memory(
-            feed,
-            SPARK,
-            HOME,
-            control,
-            lambda event: None,
-            lambda batch: None,
-            lambda frame, why: letters.append(why),
+        run = RunContext(HOME, timeout_s=120, stop=stop, report=report, report_every_s=0.1)
+        candles, metrics = aggregate_in_memory(
+            feed, SPARK, run, lambda batch: None, lambda frame, why: letters.append(why)
         )
-    return candles, figures, simulator, letters
+    return candles, metrics, simulator, letters
 
 
 def start_s(candle: Candle) -> int:
@@ -67,7 +64,7 @@ def check(candles: list[Candle], frames: Sequence[bytes]) -> None:
 
 def test_recorded_trades_become_the_venues_own_candles(shared: Path) -> None:
     replay = shared / "replay" / "binance-futures-btcusdt.jsonl.gz"
-    candles, figures, _, _ = run_memory_mode(SimulatorConfig(replay=replay, speed=0))
+    candles, metrics, _, _ = run_memory_mode(SimulatorConfig(replay=replay, speed=0))
     with (shared / "replay" / "binance-futures-btcusdt.klines.csv").open() as file:
         venue = {int(line["open_time"]) // 1000: line for line in csv.DictReader(file)}
     first = datetime(2024, 8, 8, 23, 55, tzinfo=UTC)
@@ -80,7 +77,7 @@ def test_recorded_trades_become_the_venues_own_candles(shared: Path) -> None:
         sums = [candle.quantity, candle.volume, candle.buy_quantity]
         names = ("volume", "quote_volume", "taker_buy_volume")
         assert sums == pytest.approx([float(line[name]) for name in names], abs=1e-9, rel=1e-15)
-    assert figures["trades"] == 21_313
+    assert metrics.feed.trades == 21_313
 
 
 def test_trades_around_midnight_utc_are_exact(shared: Path) -> None:
@@ -103,10 +100,10 @@ def test_a_feed_of_every_kind_of_trouble_gives_exactly_the_true_candles() -> Non
         seed=3,
     )
     pairs = ("0~Coinbase~BTC~USD", "0~Coinbase~ETH~USD", "0~Coinbase~BTC~EUR")
-    candles, figures, simulator, letters = run_memory_mode(config, pairs)
+    candles, metrics, simulator, letters = run_memory_mode(config, pairs)
     check(candles, simulator.sent_frames())
-    assert len(letters) == figures["unreadable"] == simulator.sent.malformed > 0
-    assert figures["duplicates"] == simulator.sent.duplicates > 0
+    assert len(letters) == metrics.feed.unreadable == simulator.sent.malformed > 0
+    assert metrics.feed.duplicates == simulator.sent.duplicates > 0
 
 
 def test_the_whole_memory_run_is_wound_up_when_the_feed_refuses_the_key() -> None:
@@ -116,7 +113,5 @@ def test_the_whole_memory_run_is_wound_up_when_the_feed_refuses_the_key() -> Non
     with Simulator(config) as simulator:
         feed = Feed(simulator.url, FeedSettings(), simulated=False, key="bad-key-of-mine")
         with pytest.raises(UnauthorizedError, match="UNAUTHORIZED") as caught:
-            aggregate_in_memory(
-                feed, SPARK, HOME, Control(timeout_s=60), lambda e: None, lambda b: None, lambda f, w: None
-            )
+            aggregate_in_memory(feed, SPARK, RunContext(HOME, timeout_s=60), lambda b: None, lambda f, w: None)
     assert "bad-key-of-mine" not in repr(caught.value)

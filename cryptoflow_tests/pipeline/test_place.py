@@ -10,10 +10,10 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryptoflow.kafka_io.log import Offsets, later, records
+from cryptoflow.model.offsets import Offsets, later, records
 from cryptoflow.model.trade import NS_PER_S
-from cryptoflow.model.window import EPOCH, window
-from cryptoflow.pipeline.place import ceil_window, finished_by, first_start, floor_window, next_start, ns, slice_end
+from cryptoflow.model.window import EPOCH, ceil_window, epoch_ns, floor_window
+from cryptoflow.pipeline.place import finished_by, first_start, next_start, slice_end, start_behind_cut
 from cryptoflow.tables.progress import Progress
 
 NOON = datetime(2021, 1, 8, 12, tzinfo=UTC)
@@ -80,16 +80,8 @@ def test_a_slice_that_begins_behind_a_time_never_ends_before_it_begins(
     assert begin == ends_of(topic) or records(begin, end) > 0
 
 
-@given(moments, windows_s)
-def test_the_edges_around_a_time_are_those_of_its_window(moment: datetime, window_s: int) -> None:
-    start, end = window(ns(moment), window_s)
-    assert floor_window(moment, window_s) == start
-    assert ceil_window(moment, window_s) == (start if moment == start else end)
-    assert ns(moment) == (moment - EPOCH) // timedelta(microseconds=1) * 1000
-
-
 def test_a_first_aggregation_reads_all_that_the_topic_has() -> None:
-    start = first_start({0: 0, 1: 0}, {0: 5, 1: 9}, None, EPOCH, 60)
+    start = first_start({0: 0, 1: 0}, {0: 5, 1: 9}, EPOCH, EPOCH, 60)
     assert start == Progress(EPOCH, {0: 0, 1: 0}, {0: 0, 1: 0}, EPOCH, EPOCH)
 
 
@@ -105,17 +97,17 @@ def test_of_a_topic_that_was_cut_it_leaves_the_window_alone_that_the_cut_is_in(
     assert start.offsets == ends
 
 
-@given(offsets, offsets, st.one_of(st.none(), moments), moments, windows_s)
+@given(offsets, offsets, st.one_of(st.just(EPOCH), moments), moments, windows_s)
 def test_candles_out_of_another_topic_are_left_alone_and_what_belongs_to_them_is_late(
-    begins: Offsets, more: Offsets, cut: datetime | None, kept_until: datetime, window_s: int
+    begins: Offsets, more: Offsets, cut: datetime, kept_until: datetime, window_s: int
 ) -> None:
     ends = {place: begins[place] + more[place] for place in begins}
     kept_until = floor_window(kept_until, window_s)
     start = first_start(begins, ends, cut, kept_until, window_s)
-    assert start.finished == start.origin == max(kept_until, ceil_window(cut or EPOCH, window_s))
+    assert start.finished == start.origin == max(kept_until, ceil_window(cut, window_s))
     assert start.newest == kept_until
     assert start.begins == begins
-    assert start.offsets == (begins if start.finished == kept_until > ceil_window(cut or EPOCH, window_s) else ends)
+    assert start.offsets == (begins if start.finished == kept_until > ceil_window(cut, window_s) else ends)
 
 
 progresses = st.builds(
@@ -123,33 +115,30 @@ progresses = st.builds(
 )
 
 
-@given(progresses, offsets, moments, st.floats(0, 299), windows_s)
+@given(progresses, offsets)
 def test_the_next_one_goes_on_where_it_was_committed_if_the_log_still_has_all_it_needs(
-    stored: Progress, less: Offsets, cut: datetime, ahead_s: float, window_s: int
+    stored: Progress, less: Offsets
 ) -> None:
     begins = {place: max(0, stored.begins[place] - less[place]) for place in PARTITIONS}
-    assert next_start(stored, begins, cut, ahead_s, window_s) == stored
-    assert next_start(stored, begins, None, ahead_s, window_s) == stored
+    assert next_start(stored, begins) == stored
 
 
-@given(progresses, offsets, moments, st.sampled_from([0.5, 60.0, 299.0]), windows_s)
+@given(progresses, offsets, moments, windows_s)
 def test_behind_a_cut_it_begins_with_the_first_window_of_which_nothing_can_be_missing(
-    stored: Progress, more: Offsets, cut: datetime, ahead_s: float, window_s: int
+    stored: Progress, more: Offsets, whole_from: datetime, window_s: int
 ) -> None:
     begins = {place: stored.begins[place] + more[place] + (place == 0) for place in PARTITIONS}
-    start = next_start(stored, begins, cut, ahead_s, window_s)
-    # A trade that was received before the cut may be ahead of it by so much.
-    whole_from = cut + timedelta(seconds=ahead_s)
+    start = start_behind_cut(stored, begins, whole_from, window_s)
     assert start.finished == start.origin >= max(stored.finished, whole_from)
     assert start.finished == stored.finished or start.finished < whole_from + timedelta(seconds=window_s)
-    assert ns(start.finished) % (window_s * NS_PER_S) == 0
+    assert epoch_ns(start.finished) % (window_s * NS_PER_S) == 0
     assert start.begins == later(stored.begins, begins)
     assert start.offsets == later(stored.offsets, begins)
 
 
 def test_a_partition_that_is_new_to_the_topic_is_read_from_its_beginning() -> None:
     stored = Progress(NOON, {0: 90}, {0: 80})
-    start = next_start(stored, {0: 10, 1: 0}, NOON, 60, 60)
+    start = next_start(stored, {0: 10, 1: 0})
     assert start == msgspec.structs.replace(stored, offsets={0: 90, 1: 0}, begins={0: 80, 1: 0})
 
 

@@ -1,66 +1,33 @@
 """Repairs: both tables become what the log says, in finished windows only, and what waits is worked off."""
 
 import threading
-import uuid
-from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from itertools import pairwise
 from typing import Any
 
 import pytest
 from cassandra.cluster import Session
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cryptoflow.errors import AlreadyRunningError
 from cryptoflow.model.candle import candle_row, candles_of
-from cryptoflow.pipeline import repair as repairs
+from cryptoflow.model.verdict import COMPLETE, LOG_CUT, REPAIRED, SUSPECT
+from cryptoflow.pipeline import recompute
 from cryptoflow.pipeline.aggregate import aggregate
 from cryptoflow.pipeline.marking import mark_pairs
-from cryptoflow.pipeline.repair import COMPLETE, LOG_CUT, REPAIRED, SUSPECT, Repair, hours_between, merged
-from cryptoflow.pipeline.supervision import Control, Figures
+from cryptoflow.pipeline.part import RunContext
+from cryptoflow.pipeline.recompute import Recomputer
+from cryptoflow.pipeline.repair import hours_between
 from cryptoflow.runtime.holder import Holder
-from cryptoflow.settings import CassandraSettings, SparkSettings
+from cryptoflow.runtime.metrics import AggregateMetrics
+from cryptoflow.settings import SparkSettings
 from cryptoflow.tables import lease
 from cryptoflow.tables.lease import wall_clock_us
 from cryptoflow.tables.schema import CANDLES, MARKS
 from cryptoflow.tables.writer import TableWriter
-from cryptoflow_tests.repairing import (
-    BTC,
-    ETH,
-    HOUR_S,
-    ONE_HOUR,
-    T0,
-    World,
-    a_trade,
-    moment,
-    some_trades,
-    tables,
-    world_in,
-)
-from cryptoflow_tests.running import Workplace
+from cryptoflow_tests.repairing import BTC, ETH, HOUR_S, ONE_HOUR, T0, World, a_trade, moment, some_trades
 
 HOUR = moment(T0)
 ALL = some_trades(T0, T0 + HOUR_S)
 """An hour of both pairs."""
-
-spans = st.lists(
-    st.tuples(st.integers(0, 3), st.integers(0, 40), st.integers(0, 12)).map(lambda s: (s[0], s[1], s[1] + s[2]))
-)
-
-
-@pytest.fixture(scope="module")
-def session(cassandra_port: int) -> Iterator[Session]:
-    """Tables that the tests of this module share: to make them takes seconds."""
-    with tables(CassandraSettings(port=cassandra_port, keyspace=f"test_{uuid.uuid4().hex}")) as made:
-        yield made
-
-
-@pytest.fixture
-def world(place: Workplace, session: Session) -> Iterator[World]:
-    place.env["CASSANDRA_KEYSPACE"] = str(session.keyspace)
-    with world_in(place, session) as made:
-        yield made
 
 
 @pytest.fixture
@@ -76,32 +43,10 @@ def lacking(world: World) -> World:
     return world
 
 
-def aggregated(world: World) -> Figures:
+def aggregated(world: World) -> AggregateMetrics:
     """Aggregate what is in the topic."""
     settings = SparkSettings(watermark_s=60, max_ahead_s=30, trigger_s=3600)
-    return aggregate(world.kafka, world.cassandra, settings, world.home, Control(timeout_s=0.01))
-
-
-@given(spans)
-def test_merged_stretches_hold_each_record_once(given: Sequence[tuple[int, int, int]]) -> None:
-    stretches = merged("t", given)
-    held = [
-        (place, offset)
-        for stretch in stretches
-        for place, end in stretch.end.items()
-        for offset in range(stretch.begin[place], end)
-    ]
-    assert sorted(held) == sorted({(place, offset) for place, first, end in given for offset in range(first, end)})
-
-
-@given(spans)
-def test_merged_stretches_are_as_few_as_can_be(given: Sequence[tuple[int, int, int]]) -> None:
-    stretches = merged("t", given)
-    by_place = {place: [s for s in stretches if place in s.end] for place, _, _ in given}
-    assert len(stretches) == max(map(len, by_place.values()), default=0)
-    for place, found in by_place.items():
-        edges = [(stretch.begin[place], stretch.end[place]) for stretch in found]
-        assert all(end < begin for (_, end), (begin, _) in pairwise(edges))
+    return aggregate(world.kafka, world.cassandra, settings, RunContext(world.home, timeout_s=0.01))
 
 
 @pytest.mark.parametrize(
@@ -128,8 +73,8 @@ def test_trades_late_by_a_minute_an_hour_and_two_days_and_one_ahead_get_into_the
     world.send([*late, ahead], at_s=now_s + 1800)
     onwards = some_trades(now_s + 1740, now_s + 2400)
     world.send(onwards)
-    figures = aggregated(world)
-    assert figures["late"] == figures["waiting"] == world.waiting() == 6
+    told = aggregated(world)
+    assert told.late == told.waiting_trades == world.waiting() == 6
 
     summary = world.repair()
     assert summary.waiting == [moment(now_s + HOUR_S)]
@@ -158,7 +103,7 @@ def test_trades_replayed_into_a_topic_made_anew_change_nothing_and_wait_no_more(
     world.new_topic()
     onwards = some_trades(T0 + HOUR_S, T0 + 3 * HOUR_S, 60)
     world.send([*ALL[-20:], *onwards])
-    assert aggregated(world)["late"] == 20
+    assert aggregated(world).late == 20
     assert world.waiting() == 20
     assert world.repair().waiting == []
     assert world.waiting() == 0
@@ -251,15 +196,15 @@ def test_a_mark_written_anew_with_more_trades_while_it_is_worked_off_stays(
 ) -> None:
     [mark] = lacking.marks()
     again = mark._replace(last_offset=mark.last_offset + 3, trades=8)
-    read = Repair._candles
+    read = Recomputer.candles
 
-    def overtaken(self: Repair, *arguments: Any) -> Any:
+    def overtaken(self: Recomputer, *arguments: Any) -> Any:
         holder = Holder.current("", lacking.home)
         with lease.held(lacking.session, lease.AGGREGATE, holder, "aggregates") as held:
             TableWriter(lacking.session, lacking.cassandra).put(MARKS, [again], held.timestamp())
         return read(self, *arguments)
 
-    monkeypatch.setattr(Repair, "_candles", overtaken)
+    monkeypatch.setattr(Recomputer, "candles", overtaken)
     lacking.repair()
     assert lacking.marks() == [again]
 
@@ -296,7 +241,7 @@ def test_an_hour_that_spark_repairs_is_as_one_that_python_repairs(
     python = sorted(lacking.session.execute("SELECT * FROM candles"))
     lacking.session.execute("TRUNCATE candles")
     lacking.session.execute("TRUNCATE hours")
-    monkeypatch.setattr(repairs, "SMALL", 0)
+    monkeypatch.setattr(recompute, "SMALL", 0)
     lacking.repair(HOUR)
     lacking.check()
     spark = sorted(lacking.session.execute("SELECT * FROM candles"))
@@ -306,9 +251,9 @@ def test_an_hour_that_spark_repairs_is_as_one_that_python_repairs(
 
 
 def test_a_stop_ends_it_between_two_hours(lacking: World) -> None:
-    control = Control(report_every_s=0.01)
-    control.stop.set()
-    assert lacking.repair(control=control).repaired == []
+    run = RunContext(lacking.home)
+    run.stop.set()
+    assert lacking.repair(run=run).repaired == []
     assert lacking.waiting() == 5
 
 
@@ -319,12 +264,12 @@ def test_a_second_repair_of_the_same_tables_is_refused(lacking: World) -> None:
 
 
 def test_a_repair_that_takes_long_keeps_its_lease(lacking: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    held, read, seen = lease.held, Repair._candles, []
+    held, read, seen = lease.held, Recomputer.candles, []
 
     def short(session: Session, name: str, holder: Holder, refusal: str, wait: Any) -> Any:
         return held(session, name, holder, refusal, wait, ttl_s=2)
 
-    def slowly(self: Repair, *arguments: Any) -> Any:
+    def slowly(self: Recomputer, *arguments: Any) -> Any:
         threading.Event().wait(4)
         seen.append(lease.read(lacking.session, lease.REPAIR).holder)
         return read(self, *arguments)
@@ -332,7 +277,7 @@ def test_a_repair_that_takes_long_keeps_its_lease(lacking: World, monkeypatch: p
     monkeypatch.setattr(lease, "held", short)
     monkeypatch.setattr(lease, "START_S", 0.0)
     monkeypatch.setattr(lease, "STALLED_S", 1.0)
-    monkeypatch.setattr(Repair, "_candles", slowly)
+    monkeypatch.setattr(Recomputer, "candles", slowly)
     lacking.repair()
     assert len(seen) == 1
     assert None not in seen
@@ -341,14 +286,14 @@ def test_a_repair_that_takes_long_keeps_its_lease(lacking: World, monkeypatch: p
 def test_a_repair_beside_an_aggregation_leaves_what_is_not_finished_alone(
     lacking: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    onwards, read = some_trades(T0 + HOUR_S, T0 + HOUR_S + 600), Repair._candles
+    onwards, read = some_trades(T0 + HOUR_S, T0 + HOUR_S + 600), Recomputer.candles
 
-    def overtaken(self: Repair, *arguments: Any) -> Any:
+    def overtaken(self: Recomputer, *arguments: Any) -> Any:
         lacking.send(onwards)
         lacking.commit(onwards, HOUR + ONE_HOUR)
         return read(self, *arguments)
 
-    monkeypatch.setattr(Repair, "_candles", overtaken)
+    monkeypatch.setattr(Recomputer, "candles", overtaken)
     lacking.repair()
     lacking.check()
     assert lacking.waiting() == 0

@@ -3,11 +3,21 @@
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cryptoflow.model.candle import Candle, Side
+from cryptoflow.runtime.metrics import (
+    AggregateMetrics,
+    FeedMetrics,
+    IngestMetrics,
+    MemoryMetrics,
+    PartMetrics,
+    RepairMetrics,
+    StreamMetrics,
+)
 from cryptoflow.runtime.status import PartStatus, forget_status, read_statuses, write_status
 
 CANDLE = Candle(
@@ -15,32 +25,37 @@ CANDLE = Candle(
     1.0, 4.0, 0.5, 2.0, 3, 1.5, 3.25, Side(1, 1.0, 2.0, 2.0), Side(),
 )  # fmt: skip
 
-figures = st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.floats(allow_nan=False, width=32))
+counts = st.integers(0, 2**63)
+numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+parts = (
+    st.builds(IngestMetrics, feed=st.builds(FeedMetrics, trades=counts, gaps=counts), acknowledged=counts)
+    | st.builds(AggregateMetrics, late=counts, watermark_s=numbers, stream=st.builds(StreamMetrics, rows_per_s=numbers))
+    | st.builds(MemoryMetrics, late=counts)
+    | st.builds(RepairMetrics, hours=counts, hours_left=counts)
+)
 
 
-@given(figures.map(lambda given: {name: value for name, value in given.items() if abs(value) != float("inf")}))
-def test_figures_are_read_as_they_were_left(left: dict[str, float]) -> None:
-    from tempfile import TemporaryDirectory
-
+@given(parts)
+def test_metrics_are_read_as_they_were_left(left: PartMetrics) -> None:
     with TemporaryDirectory() as folder:
         write_status(Path(folder), "run", "part", PartStatus(left))
         assert read_statuses(Path(folder), "run") == {"part": PartStatus(left)}
 
 
 def test_candles_and_the_notice_are_read_as_they_were_left(tmp_path: Path) -> None:
-    status = PartStatus({"trades": 3}, "The trades are not real.", [CANDLE])
+    status = PartStatus(MemoryMetrics(late=3), "The trades are not real.", [CANDLE])
     write_status(tmp_path, "run", "aggregate_in_memory", status)
     assert read_statuses(tmp_path, "run") == {"aggregate_in_memory": status}
 
 
 def test_parts_and_runs_are_apart_and_the_newest_counts(tmp_path: Path) -> None:
-    write_status(tmp_path, "one", "ingest", PartStatus({"trades": 1}))
-    write_status(tmp_path, "one", "ingest", PartStatus({"trades": 2}))
-    write_status(tmp_path, "one", "aggregate", PartStatus({"late": 3}))
-    write_status(tmp_path, "two", "ingest", PartStatus({"trades": 4}))
-    assert {part: each.figures for part, each in read_statuses(tmp_path, "one").items()} == {
-        "ingest": {"trades": 2},
-        "aggregate": {"late": 3},
+    write_status(tmp_path, "one", "ingest", PartStatus(IngestMetrics(acknowledged=1)))
+    write_status(tmp_path, "one", "ingest", PartStatus(IngestMetrics(acknowledged=2)))
+    write_status(tmp_path, "one", "aggregate", PartStatus(AggregateMetrics(late=3)))
+    write_status(tmp_path, "two", "ingest", PartStatus(IngestMetrics(acknowledged=4)))
+    assert {part: each.metrics for part, each in read_statuses(tmp_path, "one").items()} == {
+        "ingest": IngestMetrics(acknowledged=2),
+        "aggregate": AggregateMetrics(late=3),
     }
 
 
@@ -54,7 +69,7 @@ def test_a_forgotten_run_leaves_nothing_and_the_others_stay(tmp_path: Path) -> N
 
 
 def test_a_reader_never_sees_half_a_status(tmp_path: Path) -> None:
-    status = PartStatus({}, "x", [CANDLE] * 200)
+    status = PartStatus(None, "x", [CANDLE] * 200)
     write_status(tmp_path, "run", "part", status)
     done = threading.Event()
 

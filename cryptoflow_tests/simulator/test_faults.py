@@ -11,15 +11,19 @@ from hypothesis import strategies as st
 from cryptoflow.errors import ConfigError, UnreadableFrameError
 from cryptoflow.model.trade import NS_PER_S, Trade, read_trade
 from cryptoflow.simulator.config import SimulatorConfig
+from cryptoflow.simulator.cryptocompare import CryptoCompare
 from cryptoflow.simulator.events import Event, Kind, in_ns
-from cryptoflow.simulator.faults import BREAKAGES, Faults, flushed, pushed, stages
+from cryptoflow.simulator.faults import Faults
 from cryptoflow.simulator.feed import frames
+from cryptoflow.simulator.stages import breakages, flushed, pushed, stages
 
 PAIRS = ("0~Coinbase~BTC~USD", "0~Binance~ETH~USDT")
 START_S = 1_600_000_000
 SUB = PAIRS[0]
 
 seeds = st.integers(0, 2**32)
+BREAKAGES = breakages(CryptoCompare.fields)
+
 shares = st.floats(0, 1)
 times_s = st.lists(st.floats(0, 1000, width=32), max_size=60).map(sorted)
 
@@ -48,12 +52,12 @@ def readable(frame: bytes) -> Trade | None:
 
 def through(faults: Faults, seed: int, stream_s: list[float]) -> list[Event]:
     events = [Event(b"%d" % number, SUB, in_ns(time_s)) for number, time_s in enumerate(stream_s)]
-    on = stages(faults, seed, dated_back=False)
+    on = stages(faults, seed, dated_back=False, fields=CryptoCompare.fields)
     return [out for event in events for out in pushed(on, (event,))] + flushed(on)
 
 
 def test_all_faults_are_off_by_default() -> None:
-    assert stages(Faults(), 0, dated_back=False) == ()
+    assert stages(Faults(), 0, dated_back=False, fields=CryptoCompare.fields) == ()
     assert len({read_trade(frame).id for frame in sent()}) == 2_000
 
 
@@ -73,6 +77,22 @@ def test_no_trade_leaves_after_one_that_is_newer_by_more_than_the_disorder(
     for event in through(Faults(disorder_s=disorder_s), seed, stream_s):
         assert newest_ns - event.stream_ns <= in_ns(disorder_s)
         newest_ns = max(newest_ns, event.stream_ns)
+
+
+@given(seeds, times_s, shares)
+def test_overtaken_trades_are_all_sent_and_no_more_than_three_frames_late(
+    seed: int, stream_s: list[float], share: float
+) -> None:
+    out = [int(event.frame) for event in through(Faults(disordered_ids=share), seed, stream_s)]
+    assert sorted(out) == list(range(len(stream_s)))
+    assert all(number - 3 <= place <= number + 3 for place, number in enumerate(out))
+
+
+@given(seeds, st.floats(0.05, 0.95))
+def test_lost_trades_are_the_share_asked_for_and_the_others_are_as_they_were(seed: int, share: float) -> None:
+    every, left = sent(max_trades=500, seed=seed), sent(max_trades=500, seed=seed, lost=share)
+    assert math.isclose(1 - len(left) / 500, share, abs_tol=0.15)
+    assert left == [frame for frame in every if frame in set(left)]
 
 
 def test_disorder_does_disorder() -> None:
@@ -144,6 +164,10 @@ def test_a_seed_repeats_all_faults() -> None:
         {"disorder_s": -1},
         {"max_sockets": -1},
         {"heartbeat_s": 0},
+        {"quiet_every_s": 0},
+        {"lost_ids": 0.95},
+        {"rest_errors": 1.5},
+        {"refuse_status": 200},
     ],
 )
 def test_a_switch_that_makes_no_sense_is_refused_by_name(wrong: dict[str, Any]) -> None:
@@ -151,7 +175,9 @@ def test_a_switch_that_makes_no_sense_is_refused_by_name(wrong: dict[str, Any]) 
         Faults(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"rate": -1}, {"speed": -1}, {"other_flags_share": 2}])
+@pytest.mark.parametrize(
+    "wrong", [{"rate": -1}, {"speed": -1}, {"other_flags_share": 2}, {"history_s": 0}, {"limit_factor": -1}]
+)
 def test_a_config_that_makes_no_sense_is_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         SimulatorConfig(**wrong)

@@ -37,7 +37,7 @@ def frame_rows(spark: SparkSession, values: Sequence[bytes], received_s: int = N
 
 
 def in_one_batch(spark: SparkSession, trades: Iterable[Trade]) -> list[Candle]:
-    rows = aggregation.trades(frame_rows(spark, list(map(write_trade, trades))).repartition(3), SETTINGS.ahead_s)
+    rows = aggregation.blocks(frame_rows(spark, list(map(write_trade, trades))).repartition(3), MAX_AHEAD_S)
     return [to_candle(row, SETTINGS.window_s) for row in batch_candles(rows, SETTINGS.window_s).collect()]
 
 
@@ -157,7 +157,7 @@ def test_of_trades_in_one_nanosecond_the_id_decides_as_in_the_reference(spark: S
 
 def test_a_batch_counts_the_copies_and_tells_before_which_place_none_of_the_trades_lies(spark: SparkSession) -> None:
     trades = [a_trade(1), a_trade(2, time_s=NOON_S + 60), a_trade(2, time_s=NOON_S + 60), a_trade(3)]
-    rows = aggregation.trades(frame_rows(spark, list(map(write_trade, trades))), SETTINGS.ahead_s)
+    rows = aggregation.blocks(frame_rows(spark, list(map(write_trade, trades))), SETTINGS.ahead_s)
     found = {row.start_s: row for row in batch_candles(rows, 60).collect()}
     assert {start_s: (row.trades, row.copies) for start_s, row in found.items()} == {
         NOON_S: (2, 2),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryptoflow.spark.aggregation import Offsets
+from cryptoflow.model.offsets import Offsets
 from cryptoflow.spark.checkpoint import (
     Start,
     batch_range,

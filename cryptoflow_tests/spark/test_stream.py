@@ -15,17 +15,10 @@ from cryptoflow.settings import SparkSettings
 from cryptoflow.spark import aggregation
 from cryptoflow.spark.checkpoint import committed_offsets
 from cryptoflow.spark.metrics import observed
-from cryptoflow.spark.stream import Batch, CandleStream, cause_of, covers
+from cryptoflow.spark.stream import Batch, CandleStream, cause_of
 from cryptoflow_tests.spark.streaming import NOON_S, PATIENCE_S, SETTINGS, Streaming, a_trade, after
 
 Make = Callable[..., Streaming]
-
-
-def test_offsets_cover_others_when_no_partition_is_behind() -> None:
-    assert covers({0: 5, 1: 2}, {0: 5, 1: 1})
-    assert not covers({0: 5, 1: 2}, {0: 5, 1: 3})
-    assert not covers({}, {0: 1})
-    assert covers({}, {0: 0})
 
 
 def test_batches_come_in_order_each_with_the_newest_state_of_its_candles(streaming: Make) -> None:

@@ -5,9 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from cryptoflow.simulator.events import Event, Kind
-from cryptoflow.simulator.faults import Faults
-from cryptoflow.simulator.session import (
+from cryptoflow.simulator.cryptocompare import (
     REPLAYED_TRADES,
     Connects,
     History,
@@ -19,6 +17,8 @@ from cryptoflow.simulator.session import (
     refusal,
     welcome,
 )
+from cryptoflow.simulator.events import Event, Kind
+from cryptoflow.simulator.faults import Faults
 
 BTC = "0~Coinbase~BTC~USD"
 ETH = "0~Coinbase~ETH~USD"

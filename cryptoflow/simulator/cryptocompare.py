@@ -1,17 +1,26 @@
-"""What the feed answers a client, without any I/O: frames in, frames out.
+"""CryptoCompare's feed as its server speaks it, without any I/O: frames in, frames out.
 
 Format: CryptoCompare streamer v2. No body of a real 429 or 500 is known; here they carry PARAMETER and INFO
 as the 401 does.
 """
 
+import time
+import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
+from cryptoflow.model.trade import DECODE_ERRORS
+from cryptoflow.simulator import venue
+from cryptoflow.simulator.config import SimulatorConfig
 from cryptoflow.simulator.events import FRESH, Event, Kind, pair_of
 from cryptoflow.simulator.faults import Faults
+from cryptoflow.simulator.generator import Generator
+from cryptoflow.simulator.replay import Replay, trade_event
+from cryptoflow.simulator.stages import Fields
+from cryptoflow.simulator.venue import Arrival, Venue
 
 REPLAYED_TRADES = 20
 """How many of a pair's last trades a new subscription gets."""
@@ -141,22 +150,99 @@ class History:
         return [event._replace(kind=Kind.DUPLICATE) for event in self._last.get(subscription, ())]
 
 
-class Session:
+class CryptoCompare(Venue):
+    """The feed. Its stream stands still while nobody is subscribed."""
+
+    name = "CryptoCompare"
+    path = "/v2"
+    heartbeat_s = 30.0
+    fields = Fields((), "P", "ID", "TS")
+
+    def __init__(self, config: SimulatorConfig, clock_ns: Callable[[], int]) -> None:
+        super().__init__(config, clock_ns)
+        self.source = (
+            Generator(config, clock_ns) if config.replay is None else Replay(config.replay, config.speed, self.read)
+        )
+        self._history = History()
+        self._connects = Connects()
+
+    def read(self, frame: bytes) -> Event | None:
+        event = trade_event(frame)
+        if event.kind is Kind.MALFORMED and _type_of(frame) in ANSWERS:
+            return None
+        return event
+
+    def note(self, event: Event) -> None:
+        self._history.add(event)
+
+    def refusal(self, arrival: Arrival) -> bytes | None:
+        api_key = api_key_of(arrival.target, arrival.headers)
+        return refusal(self.faults, api_key, self._connects.within(60, arrival.now_s), arrival.active)
+
+    def admit(self, arrival: Arrival) -> "Session":
+        self._connects.add(arrival.now_s)
+        first = welcome(
+            self.faults,
+            self._connects,
+            arrival.active + 1,
+            now_s=arrival.now_s,
+            uptime_s=arrival.uptime_s,
+            time_ms=arrival.now_ms,
+            socket_id=uuid.uuid4().hex[:20],
+        )
+        return Session(self.faults, self._history, first, self.clock_ns)
+
+
+ANSWERS = ("20", "16", "3", "17", "18", "401", "429", "500")
+"""TYPEs of the frames that answer a client, which a replay leaves out."""
+
+
+class _Typed(msgspec.Struct):
+    type: str = msgspec.field(name="TYPE", default="")
+
+
+def _type_of(frame: bytes) -> str:
+    try:
+        return msgspec.json.decode(frame, type=_Typed).type
+    except DECODE_ERRORS:
+        return ""
+
+
+class Session(venue.Session):
     """One client's subscriptions and what it is answered.
 
     Args:
         history: shared by all sessions of a simulator.
+        first: the frame that it gets first.
+        clock_ns: the wall clock.
     """
 
-    def __init__(self, faults: Faults, history: History) -> None:
+    def __init__(
+        self,
+        faults: Faults,
+        history: History,
+        first: bytes | None = None,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._faults = faults
         self._history = history
+        self._first = first
+        self._clock_ns = clock_ns
         self._active: dict[str, None] = {}
 
     @property
     def subscriptions(self) -> tuple[str, ...]:
         """What the client is subscribed to, in the order of its asking."""
         return tuple(self._active)
+
+    def opened(self) -> list[bytes]:
+        return [] if self._first is None else [self._first]
+
+    def beat(self, *, idle: bool) -> list[bytes]:
+        return [heartbeat(self._clock_ns() // 1_000_000)]
+
+    def goodbye(self) -> list[bytes]:
+        return [force_disconnect()]
 
     def receive(self, frame: bytes) -> list[Event]:
         """The answer to a client's frame, in the order to send it."""

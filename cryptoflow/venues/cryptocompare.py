@@ -4,29 +4,42 @@ Format: https://min-api.cryptocompare.com/documentation/websockets; each is one 
 text frame, told apart by its TYPE, a string. A trade's event is the Trade itself.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
-from urllib.parse import quote, quote_plus
 
 import msgspec
 from msgspec import field
 
-from cryptoflow.errors import FeedDisconnectedError, FeedError, UnauthorizedError
-from cryptoflow.model.trade import DECODE_ERRORS, MAX_AHEAD_S, TRADE_TYPE, Trade
+from cryptoflow.errors import FeedDisconnectedError, FeedError, UnauthorizedError, UnreadableFrameError
+from cryptoflow.model.trade import DECODE_ERRORS, MAX_AHEAD_S, TRADE_TYPE, Trade, checked
+from cryptoflow.venues.base import (
+    BINARY,
+    IN_THE_FUTURE,
+    MAX_SAID,
+    Alive,
+    Event,
+    Left,
+    Limits,
+    Other,
+    Received,
+    Refused,
+    Session,
+    Subscribed,
+    Unreadable,
+    Venue,
+    hide,
+)
 
 HTTP_UNAUTHORIZED = (401, 403)
 """A handshake answered with one of these refuses the key."""
 
-MAX_SAID = 1000
-"""Characters kept of each text in a frame that is not a trade: more is no message for people, and fills memory."""
-
-Pair = tuple[str, str, str]
-"""(market, from coin, to currency)."""
-
-KEY_HINT = "Set CRYPTOCOMPARE_API_KEY to a valid key, or unset it to use the simulator."
+KEY_HINT = (
+    "CryptoCompare's free plan has ended, its keys are paid for: set CRYPTOCOMPARE_API_KEY to a valid one, "
+    "take a source that needs none, such as `--source coinbase,binance,kraken`, or unset it to use the simulator."
+)
 
 
-class Welcome(msgspec.Struct, frozen=True, tag_field="TYPE", tag="20"):
+class Welcome(Event, frozen=True, tag_field="TYPE", tag="20"):
     """The first frame; its fields are for people to read, so nothing in them makes it unreadable."""
 
     server_name: Any = field(name="SERVER_NAME", default=None)
@@ -34,36 +47,31 @@ class Welcome(msgspec.Struct, frozen=True, tag_field="TYPE", tag="20"):
     sockets_remaining: Any = field(name="SOCKETS_REMAINING", default=None)
 
 
-class Subscribed(msgspec.Struct, frozen=True, tag_field="TYPE", tag="16"):
-    """One subscription was accepted."""
-
+class _Subscribed(msgspec.Struct, frozen=True, tag_field="TYPE", tag="16"):
     sub: str = field(name="SUB")
 
-    def __str__(self) -> str:
-        return f"Subscribed to {self.sub}."
 
-
-class LoadComplete(msgspec.Struct, frozen=True, tag_field="TYPE", tag="3"):
+class LoadComplete(Event, frozen=True, tag_field="TYPE", tag="3"):
     """All valid subscriptions are loaded."""
 
 
-class Unsubscribed(msgspec.Struct, frozen=True, tag_field="TYPE", tag="17"):
+class Unsubscribed(Event, frozen=True, tag_field="TYPE", tag="17"):
     """One subscription was left."""
 
     sub: str = field(name="SUB", default="")
 
 
-class UnsubscribedAll(msgspec.Struct, frozen=True, tag_field="TYPE", tag="18"):
+class UnsubscribedAll(Left, frozen=True, tag_field="TYPE", tag="18"):
     """Everything a SubRemove asked for is left: nothing follows."""
 
 
-class Heartbeat(msgspec.Struct, frozen=True, tag_field="TYPE", tag="999"):
+class Heartbeat(Alive, frozen=True, tag_field="TYPE", tag="999"):
     """The feed is alive."""
 
     time_ms: int = field(name="TIMEMS")
 
 
-class Ticker(msgspec.Struct, frozen=True, tag_field="TYPE", tag="2"):
+class Ticker(Event, frozen=True, tag_field="TYPE", tag="2"):
     """A price update; not used."""
 
 
@@ -86,41 +94,10 @@ class _Error(_Fault, frozen=True, tag="500"):
     pass
 
 
-class Refused(msgspec.Struct, frozen=True):
-    """The feed refused a request; the socket and the other subscriptions live on."""
-
-    sub: str | None
-    """The subscription, where the feed names it."""
-    message: str
-    info: str
-
-    def __str__(self) -> str:
-        return f"The feed refused {self.sub or 'a request'}: {self.message}. {self.info}"
-
-
-class Unreadable(msgspec.Struct, frozen=True):
-    """No frame of the protocol, or a trade that breaks a trade's limits."""
-
-    frame: bytes
-    reason: str
-
-
-class Other(msgspec.Struct, frozen=True):
-    """A well-formed frame of a TYPE that is not used here."""
-
-    type: str
-
-
 _Frame = (
-    Trade | Welcome | Subscribed | LoadComplete | Unsubscribed | UnsubscribedAll | Heartbeat | Ticker
+    Trade | Welcome | _Subscribed | LoadComplete | Unsubscribed | UnsubscribedAll | Heartbeat | Ticker
     | _Unauthorized | _TooMany | _Error
 )  # fmt: skip
-
-Event = (
-    Trade | Welcome | Subscribed | LoadComplete | Unsubscribed | UnsubscribedAll | Heartbeat | Ticker
-    | Refused | Unreadable | Other
-)  # fmt: skip
-"""What a frame can turn out to be."""
 
 _KNOWN_TYPES = frozenset((TRADE_TYPE, "20", "16", "3", "17", "18", "999", "2", "401", "429", "500"))
 
@@ -133,7 +110,7 @@ _decoder = msgspec.json.Decoder(_Frame)
 _type_decoder = msgspec.json.Decoder(_Typed)
 
 
-class Protocol:
+class Protocol(Session):
     """One connection's side of the protocol.
 
     Args:
@@ -142,50 +119,47 @@ class Protocol:
     """
 
     def __init__(self, subscriptions: Sequence[str], secret: str | None = None) -> None:
-        self.subscriptions = tuple(subscriptions)
+        super().__init__(subscriptions)
         self._secret = secret
-        self._outgoing: list[str] = []
         self._accepted: list[str] = []
 
-    def receive(self, frame: bytes, now_s: float, *, binary: bool = False) -> Event:
-        """The event that one frame is, received at `now_s` (s since the epoch).
+    def receive(self, frame: bytes, now_s: float, *, binary: bool = False) -> Received:
+        """As for all.
 
         Raises:
             UnauthorizedError: the feed refuses the key.
             FeedDisconnectedError: the feed wants this socket closed; another one may be opened later.
         """
         if binary:
-            return Unreadable(frame, "binary frame")
+            return (), (Unreadable(frame, BINARY),)
         try:
             event = _decoder.decode(frame)
         except DECODE_ERRORS as error:
-            return _unreadable(frame, error)
+            return (), (_unreadable(frame, error),)
         if type(event) is Trade:
             if event.time_s > now_s + MAX_AHEAD_S:
-                return Unreadable(frame, "exchange time is in the future")
-            return event
-        return self._control(event)
+                return (), (Unreadable(frame, IN_THE_FUTURE),)
+            try:
+                return ((checked(event), frame),), ()
+            except UnreadableFrameError as error:
+                return (), (Unreadable(frame, str(error)),)
+        return (), (self._control(event),)
 
     def leave(self) -> None:
         """Ask for the end of the subscriptions that the feed has accepted."""
         if self._accepted:
             self._outgoing.append(_request("SubRemove", self._accepted))
 
-    def frames_to_send(self) -> list[str]:
-        """The text frames to send now, in order; each is handed out once."""
-        frames, self._outgoing = self._outgoing, []
-        return frames
-
     def _control(self, event: Any) -> Event:
         if isinstance(event, _Fault):
             return self._fault(event)
         if type(event) is Welcome:
             self._outgoing.append(_request("SubAdd", self.subscriptions))
-        elif type(event) is Subscribed:
+        elif type(event) is _Subscribed:
             return self._subscribed(event)
         return event  # type: ignore[no-any-return]  # of _Frame, that is all that is left
 
-    def _subscribed(self, event: Subscribed) -> Subscribed:
+    def _subscribed(self, event: _Subscribed) -> Subscribed:
         """Note what to leave again: no more than was asked for, whatever the feed says."""
         if event.sub not in self._accepted and len(self._accepted) < len(self.subscriptions):
             self._accepted.append(event.sub)
@@ -221,21 +195,6 @@ def judge_status(status: int) -> UnauthorizedError | FeedDisconnectedError:
     return FeedDisconnectedError(f"HTTP {status} instead of a websocket")
 
 
-def hide(text: str, secret: str | None) -> str:
-    """`text` without the `secret`, as it is or as a URL holds it."""
-    for form in {secret, quote(secret, safe=""), quote_plus(secret)} if secret else ():
-        text = text.replace(form, "***")
-    return text
-
-
-def subscribed_pairs(subscriptions: Iterable[str]) -> Iterator[Pair]:
-    """The pairs of those that are trades, `0~MARKET~COIN~CURRENCY`."""
-    for subscription in subscriptions:
-        match subscription.split("~"):
-            case [channel, market, coin, currency] if channel == TRADE_TYPE:
-                yield market, coin, currency
-
-
 def _request(action: str, subscriptions: Sequence[str]) -> str:
     return msgspec.json.encode({"action": action, "subs": subscriptions}).decode()
 
@@ -255,3 +214,26 @@ def _named(subscriptions: Sequence[str], texts: Sequence[object]) -> str | None:
         if found:
             return max(found, key=len)
     return None
+
+
+class CryptoCompare(Venue):
+    """CryptoCompare's streamer: the trades of many markets, each with its sequence on most of them."""
+
+    name = "cryptocompare"
+    market = None
+    url = "wss://streamer.cryptocompare.com/v2"
+    rest_url = None
+    limits = Limits(min_delay_s=5)  # it asks for them; and allows 60 connects a minute
+    patience_s = 10
+
+    def takes(self, subscription: str) -> bool:
+        """Whatever market it is of."""
+        return True
+
+    def session(self, subscriptions: Sequence[str], secret: str | None = None) -> Protocol:
+        """As for all."""
+        return Protocol(subscriptions, secret)
+
+    def judge_status(self, status: int) -> FeedError:
+        """As for all; 401 and 403 refuse the key."""
+        return judge_status(status)

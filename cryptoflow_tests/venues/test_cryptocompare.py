@@ -11,22 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryptoflow.errors import FeedDisconnectedError, UnauthorizedError
-from cryptoflow.feeds.protocol import (
+from cryptoflow.model.trade import MAX_AHEAD_S, Trade, read_trade, write_trade
+from cryptoflow.venues.base import Other, Refused, Subscribed, Unreadable, hide
+from cryptoflow.venues.cryptocompare import (
     Heartbeat,
     LoadComplete,
-    Other,
     Protocol,
-    Refused,
-    Subscribed,
     Ticker,
-    Unreadable,
     Unsubscribed,
     UnsubscribedAll,
     Welcome,
-    hide,
     judge_status,
 )
-from cryptoflow.model.trade import MAX_AHEAD_S, Trade, read_trade, write_trade
 
 NOW_S = 1_753_190_420.0
 SUBSCRIPTIONS = ("0~Coinbase~BTC~USD", "0~Coinbase~BTC~USDT")
@@ -46,9 +42,15 @@ trades = st.builds(
 )  # fmt: skip
 
 
-def receive(frame: object, protocol: Protocol | None = None) -> object:
+def receive(frame: object, protocol: Protocol | None = None, *, binary: bool = False) -> object:
+    """The one thing that a frame is; a trade's record is the frame itself."""
     data = frame if isinstance(frame, bytes) else json.dumps(frame).encode()
-    return (protocol or Protocol(SUBSCRIPTIONS)).receive(data, NOW_S)
+    trades, events = (protocol or Protocol(SUBSCRIPTIONS)).receive(data, NOW_S, binary=binary)
+    assert all(record == data for _, record in trades)
+    found: list[object] = [trade for trade, _ in trades]
+    found += events
+    assert len(found) == 1
+    return found[0]
 
 
 @given(trades)
@@ -165,7 +167,7 @@ def test_a_frame_that_is_not_utf_8_is_unreadable() -> None:
 
 def test_a_binary_frame_is_unreadable_whatever_it_holds() -> None:
     frame = msgspec.json.encode(FRAME)
-    assert Protocol(SUBSCRIPTIONS).receive(frame, NOW_S, binary=True) == Unreadable(frame, "binary frame")
+    assert receive(frame, binary=True) == Unreadable(frame, "binary frame")
 
 
 @given(st.integers(-10_000, 10_000))

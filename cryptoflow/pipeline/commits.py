@@ -1,0 +1,117 @@
+"""What an aggregation has committed, and how it commits more: a slice of a backlog as a batch of the stream."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+from pyspark.sql import SparkSession
+
+from cryptoflow.kafka_io.producer import TradeProducer
+from cryptoflow.model.candle import Candle
+from cryptoflow.pipeline.marking import mark_of
+from cryptoflow.pipeline.start import start_of
+from cryptoflow.pipeline.tally import Tally
+from cryptoflow.settings import KafkaSettings, SparkSettings
+from cryptoflow.spark import aggregation, kafka_log
+from cryptoflow.spark.aggregation import at_or_past
+from cryptoflow.spark.batch import marked_between
+from cryptoflow.spark.checkpoint import fingerprint
+from cryptoflow.spark.kafka_log import Stretch
+from cryptoflow.tables.ledger import Ledger
+from cryptoflow.tables.reader import tables_id, waiting_trades
+from cryptoflow.tables.schema import BatchRecord, MarkRow
+
+
+class Commits:
+    """The commits of one run, to the holder of the lease.
+
+    Attributes:
+        at: what is committed.
+        query: what is computed, as a fingerprint.
+        tally: the counts of the run.
+    """
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        kafka: KafkaSettings,
+        settings: SparkSettings,
+        ledger: Ledger,
+        dead_letters: TradeProducer,
+    ) -> None:
+        self._spark, self._kafka, self._settings = spark, kafka, settings
+        self._ledger, self._dead_letters = ledger, dead_letters
+        self.query = fingerprint(aggregation.definition(settings))
+        self._tables = tables_id(ledger.session)
+        self.tally = Tally()
+        ledger.claim()
+        self.at = start_of(kafka, settings, ledger, self._tables)
+
+    @property
+    def fence(self) -> int:
+        """The number of the lease, by which the batches of one holder are told from those of another."""
+        return self._ledger.lease.fence
+
+    @property
+    def topic_id(self) -> str:
+        """The id of the topic."""
+        return self._ledger.place.topic_id
+
+    def commit(
+        self,
+        stretch: Stretch,
+        left_out: str,
+        candles: Sequence[Candle],
+        record: BatchRecord,
+        *,
+        finished: datetime,
+        begins: Mapping[int, int],
+        checkpoint: str = "",
+    ) -> None:
+        """Commit a batch, the dead letters and the marks of its records first.
+
+        Args:
+            stretch: the records that were not committed before.
+            left_out: the Spark condition that a readable one of their trades is in no candle.
+            record: the batch's counts.
+            finished: windows that end by then are finished by it.
+            begins: nothing before it belongs to a window that is not.
+            checkpoint: the name of the stream's checkpoint that goes with it, if any does.
+
+        Raises:
+            LeaseLostError: another one has the lease now.
+            KafkaError, CassandraError: they refuse it, or are gone for too long.
+        """
+        marks = self._marks(stretch, left_out) if record.late else []
+        if record.unreadable:
+            self._send_dead_letters(stretch)
+        done = msgspec.structs.replace(
+            self.at,
+            finished=finished,
+            offsets=dict(stretch.end),
+            begins=dict(begins),
+            newest=max([self.at.newest, *(candle.window_end for candle in candles)]),
+            query=self.query,
+            tables=self._tables,
+            checkpoint=checkpoint,
+            batch_id=record.batch_id,
+        )
+        record = record._replace(finished_at=datetime.now(UTC))
+        self.tally.add(self._ledger.commit(marks, candles, record, done))
+        self.at = done
+        if marks or self.tally.metrics().waiting_trades:
+            self.tally.tell(waiting_trades=waiting_trades(self._ledger.session))
+
+    def _marks(self, stretch: Stretch, left_out: str) -> list[MarkRow]:
+        """The hours of the trades of a stretch that are in no candle."""
+        condition = f"({left_out}) and {at_or_past(dict(stretch.begin))}"
+        found = marked_between(self._spark, self._kafka, stretch, self._settings.ahead_s, condition)
+        source, newest = (self._kafka.topic, self.topic_id), self.at.newest
+        return [mark_of(each, *source, newest, self._settings.window_s) for each in found]
+
+    def _send_dead_letters(self, stretch: Stretch) -> None:
+        frames = kafka_log.between(self._spark, self._kafka, [stretch])
+        for row in aggregation.unreadable(frames).toLocalIterator():
+            found_at = (self._kafka.topic, row.partition, row.offset)
+            self._dead_letters.dead_letter(None if row.value is None else bytes(row.value), row.reason, found_at)
+        self._dead_letters.flush()

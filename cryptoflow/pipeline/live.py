@@ -1,0 +1,100 @@
+"""The present: the stream from what is committed on, and what it commits."""
+
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from pyspark.sql import SparkSession
+
+from cryptoflow.errors import BacklogError
+from cryptoflow.model.offsets import Offsets, earlier, later, records
+from cryptoflow.model.window import epoch_ns, floor_window, utc_time
+from cryptoflow.pipeline.commits import Commits
+from cryptoflow.settings import KafkaSettings, SparkSettings
+from cryptoflow.spark import aggregation, checkpoint, kafka_log
+from cryptoflow.spark.checkpoint import Start, batch_range
+from cryptoflow.spark.kafka_log import Stretch
+from cryptoflow.spark.metrics import observed, unfit
+from cryptoflow.spark.stream import Batch, CandleStream
+from cryptoflow.tables.schema import BatchRecord
+
+
+class Live:
+    """Streams, one after the other; each begins where the commits are."""
+
+    def __init__(
+        self, spark: SparkSession, kafka: KafkaSettings, settings: SparkSettings, home: Path, commits: Commits
+    ) -> None:
+        self._spark, self._kafka, self._settings, self._commits = spark, kafka, settings, commits
+        self._folder = checkpoint.folder_of(home, kafka.topic, commits.topic_id)
+        self._checkpoint, self._start = self._folder, Start({})
+        self._open: dict[datetime, Offsets] = {}
+        self._admitted = False
+
+    def stream(self) -> CandleStream:
+        """The stream from what is committed on: out of its checkpoint, where that is the one of the last batch."""
+        at = self._commits.at
+        self._admitted = False
+        folder = self._folder / at.checkpoint if at.checkpoint and at.query == self._commits.query else None
+        start = checkpoint.resumable(folder, at.batch_id, at.offsets) if folder else None
+        if start and folder:
+            self._checkpoint, self._open = folder, {at.newest: at.begins}
+        else:
+            start = Start(at.begins, epoch_ns(at.finished), at.offsets)
+            self._checkpoint, self._open = checkpoint.make(self._folder, start), {}
+        self._start = start
+        frames = kafka_log.stream(self._spark, self._kafka, start.begins)
+        trades = observed(aggregation.trades(frames, self._settings.ahead_s), start.finished_ns, start.counted)
+        rows = aggregation.stream_candles(trades, self._settings)
+        return CandleStream(rows, self._settings, self._checkpoint, self._write, self._admit)
+
+    def forget_checkpoint(self) -> bool:
+        """Whether the stream went out of a checkpoint and has got nowhere; the next one then begins without."""
+        resumed = self._checkpoint.name == self._commits.at.checkpoint and not self._admitted
+        if resumed:
+            self._commits.at = msgspec.structs.replace(self._commits.at, checkpoint="")
+        return resumed
+
+    def _range(self, batch_id: int) -> Stretch:
+        """The records of a batch that no earlier stream or batch has counted."""
+        begin, end = batch_range(self._checkpoint, batch_id, self._start.begins)
+        return Stretch(self._kafka.topic, later(begin, self._start.counted), end)
+
+    def _admit(self, batch_id: int) -> None:
+        """Refuse a batch that is too large for the stream's state, except its first one."""
+        stretch = self._range(batch_id)
+        if self._admitted and records(stretch.begin, stretch.end) > self._settings.max_batch_trades:
+            raise BacklogError("The stream is too far behind; the backlog is worked off as batches.")
+
+    def _write(self, batch: Batch) -> None:
+        counts, stretch, at = batch.counts, self._range(batch.batch_id), self._commits.at
+        watermark = utc_time(counts.watermark_ms * 1_000_000)
+        finished = max(at.finished, floor_window(watermark, self._settings.window_s))
+        self._commits.commit(
+            stretch,
+            f"({unfit(epoch_ns(at.finished))} or event_time <= timestamp_millis({counts.watermark_ms}))",
+            batch.candles,
+            BatchRecord(
+                # A batch that comes again out of the same checkpoint, in another run too, is on record once.
+                f"{self._kafka.topic}/{self._checkpoint.name}",
+                batch.batch_id,
+                counts.rows,
+                counts.late,
+                counts.duplicates,
+                counts.unreadable,
+                watermark=watermark,
+            ),
+            finished=finished,
+            begins=self._begins(batch, finished, dict(stretch.end)),
+            checkpoint=self._checkpoint.name,
+        )
+        self._admitted = True
+
+    def _begins(self, batch: Batch, finished: datetime, end: Offsets) -> Offsets:
+        """Before which place none of the trades of windows lies that are open after a batch."""
+        for candle, first in zip(batch.candles, batch.firsts, strict=True):
+            self._open[candle.window_start] = earlier(self._open.get(candle.window_start, {}), first)
+        self._open = {start: first for start, first in self._open.items() if start >= finished}
+        for first in self._open.values():
+            end = earlier(end, first)
+        return end

@@ -1,0 +1,64 @@
+"""Where an aggregation starts, by what Kafka and Cassandra say; the rules are those of `place`."""
+
+from datetime import UTC, datetime, timedelta
+
+from cryptoflow.kafka_io.log import open_log
+from cryptoflow.kafka_io.records import cut_of
+from cryptoflow.model.offsets import Offsets, covers
+from cryptoflow.model.window import EPOCH, utc_time
+from cryptoflow.pipeline.place import first_start, next_start, start_behind_cut
+from cryptoflow.settings import KafkaSettings, SparkSettings
+from cryptoflow.spark.checkpoint import fingerprint
+from cryptoflow.tables.ledger import Ledger
+from cryptoflow.tables.progress import Progress, newest_of_others
+from cryptoflow.tables.reader import newest_candle, query_ids
+
+NS_PER_MS = 1_000_000
+
+
+def start_of(kafka: KafkaSettings, settings: SparkSettings, ledger: Ledger, tables: str) -> Progress:
+    """Where to go on, or to begin; to be asked once the ledger is claimed.
+
+    Args:
+        tables: the id of the tables.
+
+    Raises:
+        KafkaError, CassandraError: they do not answer, or refuse something.
+    """
+    with open_log(kafka) as log:
+        begins, ends = log.begins(), log.ends()
+    stored = ledger.stored()
+    if stored is None or stored.tables != tables:
+        whole_from = _whole_from(kafka, begins, settings.ahead_s)
+        return first_start(begins, ends, whole_from, _kept_until(ledger, tables), settings.window_s)
+    at = next_start(stored, begins)
+    if covers(at.begins, begins):
+        return at
+    return start_behind_cut(at, begins, _whole_from(kafka, begins, settings.ahead_s), settings.window_s)
+
+
+def _whole_from(kafka: KafkaSettings, begins: Offsets, ahead_s: float) -> datetime:
+    """The exchange time from which on the topic has all trades; the epoch: Kafka has deleted none."""
+    cut = cut_of(kafka, kafka.topic, begins)
+    if cut.emptied:
+        deleted_until = datetime.now(UTC)  # of a partition that is empty by now, all is deleted
+    elif cut.until_ms:
+        deleted_until = utc_time(cut.until_ms * NS_PER_MS)
+    else:
+        return EPOCH
+    # A trade that came before the cut may be as far ahead of its time.
+    return deleted_until + timedelta(seconds=ahead_s)
+
+
+def _kept_until(ledger: Ledger, tables: str) -> datetime:
+    """The end of the newest window with a candle that is not known to be out of this topic."""
+    session, place = ledger.session, ledger.place
+    kept = newest_of_others(session, place, tables)
+    if kept > EPOCH:
+        return kept
+    # Version 0.2.0 kept its progress elsewhere; its queries' names tell of which topic they were.
+    source = f"{place.topic}-{fingerprint(place.topic_id, tables)}/"
+    if any(query.startswith(source) for query in query_ids(session)):
+        return EPOCH
+    newest = newest_candle(session, place.window_s)
+    return EPOCH if newest is None else newest + timedelta(seconds=place.window_s)

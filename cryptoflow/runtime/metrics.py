@@ -1,0 +1,169 @@
+"""What the parts of a run measure, stated once: names with their units, what they mean, and how they move.
+
+The files of a run's status hold these structs; its log, its metadata, the plots of its assets and its screen take their
+figures from them, by the fields' names. `catalog` has what a registry of metrics asks for: name, kind and meaning.
+"""
+
+from enum import StrEnum
+from functools import cache
+from typing import Annotated, NamedTuple, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+
+class Kind(StrEnum):
+    """How a metric moves."""
+
+    COUNTER = "counter"
+    """It only grows, from 0 at the part's start."""
+    GAUGE = "gauge"
+    """It goes up and down."""
+    TIME = "time"
+    """A moment, in s since the epoch."""
+
+
+class Metric(NamedTuple):
+    """A metric as a registry has it; its unit, where it is none of the things it counts, ends its name."""
+
+    kind: Kind
+    meaning: str
+
+
+def _counter(meaning: str) -> Meta:
+    return Meta(description=meaning, extra={"kind": Kind.COUNTER})
+
+
+def _gauge(meaning: str) -> Meta:
+    return Meta(description=meaning, extra={"kind": Kind.GAUGE})
+
+
+def _time(meaning: str) -> Meta:
+    return Meta(description=meaning, extra={"kind": Kind.TIME})
+
+
+class Metrics(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Some metrics, and groups of them; None is not known yet."""
+
+    def figures(self) -> dict[str, float]:
+        """Those that are known, by name; groups are laid flat."""
+        found: dict[str, float] = {}
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, Metrics):
+                found |= value.figures()
+            elif value is not None:
+                found[name] = value
+        return found
+
+
+@cache
+def catalog(kind: type[Metrics]) -> dict[str, Metric]:
+    """The metrics of a kind of part by name, as `figures` has them."""
+    found: dict[str, Metric] = {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        if isinstance(hint, type) and issubclass(hint, Metrics):
+            found |= catalog(hint)
+        else:
+            [meta] = hint.__metadata__
+            found[name] = Metric(meta.extra["kind"], meta.description)
+    return found
+
+
+class FeedMetrics(Metrics, frozen=True):
+    """Of a feed's client."""
+
+    frames: Annotated[int, _counter("frames received")] = 0
+    trades: Annotated[int, _counter("new trades received")] = 0
+    duplicates: Annotated[int, _counter("trades received once more")] = 0
+    unreadable: Annotated[int, _counter("frames that could not be read")] = 0
+    connects: Annotated[int, _counter("sockets opened")] = 0
+    gaps: Annotated[int, _counter("stretches of time in which the feed may have sent trades that did not come")] = 0
+    refused_subscriptions: Annotated[int, _counter("subscriptions that the feed has refused, those that differ")] = 0
+
+
+class StreamMetrics(Metrics, frozen=True):
+    """Of a Spark stream."""
+
+    lag_trades: Annotated[int | None, _gauge("trades in Kafka and in no committed batch")] = None
+    rows_per_s: Annotated[float | None, _gauge("rows that the newest batch took in a second")] = None
+    state_rows: Annotated[int | None, _gauge("rows of the stream's state")] = None
+    batch_ms: Annotated[int | None, _gauge("how long the newest batch took")] = None
+
+
+class IngestMetrics(Metrics, frozen=True):
+    """Of an ingester."""
+
+    feed: FeedMetrics = FeedMetrics()
+    acknowledged: Annotated[int, _counter("trades that Kafka has acknowledged")] = 0
+
+    @property
+    def taken(self) -> int:
+        """The trades that it has taken."""
+        return self.feed.trades
+
+
+class AggregateMetrics(Metrics, frozen=True):
+    """Of an aggregation."""
+
+    input_rows: Annotated[int, _counter("records taken from Kafka, each once")] = 0
+    late: Annotated[int, _counter("trades too late, or too far ahead, for the stream: they wait for a repair")] = 0
+    duplicates: Annotated[int, _counter("trades that had come before")] = 0
+    unreadable: Annotated[int, _counter("records that are no readable trades")] = 0
+    rows_written: Annotated[int, _counter("rows written, of both tables")] = 0
+    batches: Annotated[int, _counter("batches committed")] = 0
+    waiting_trades: Annotated[int | None, _gauge("trades that wait for a repair, of all runs")] = None
+    backlog_trades: Annotated[int | None, _gauge("trades of a backlog that are left; 0: there is none")] = None
+    backlog_done_trades: Annotated[int | None, _gauge("trades of a backlog that are worked off")] = None
+    backlog_trades_per_s: Annotated[float | None, _gauge("how fast a backlog is worked off")] = None
+    backlog_left_s: Annotated[float | None, _gauge("how long a backlog will take, at that pace")] = None
+    watermark_s: Annotated[float | None, _time("the stream's watermark: what is not newer is late")] = None
+    stream: StreamMetrics = StreamMetrics()
+
+    @property
+    def taken(self) -> int:
+        """The trades that it has taken."""
+        return self.input_rows
+
+    @property
+    def aggregated(self) -> int:
+        """The trades that are in candles."""
+        return self.input_rows - self.late - self.duplicates - self.unreadable
+
+
+class MemoryMetrics(Metrics, frozen=True):
+    """Of memory mode; duplicates and unreadable frames are those of its client and of its stream together."""
+
+    feed: FeedMetrics = FeedMetrics()
+    late: Annotated[int, _counter("trades too late, or too far ahead, for the stream: they are in no candle")] = 0
+    stream: StreamMetrics = StreamMetrics()
+
+    @property
+    def taken(self) -> int:
+        """The trades that it has taken."""
+        return self.feed.trades
+
+
+class RepairMetrics(Metrics, frozen=True):
+    """Of a repair."""
+
+    hours: Annotated[int, _counter("hours repaired")] = 0
+    hours_left: Annotated[int, _gauge("hours that are to be repaired yet")] = 0
+    trades_read: Annotated[int, _counter("records read from Kafka")] = 0
+
+    @property
+    def taken(self) -> int:
+        """The trades that it has taken."""
+        return self.trades_read
+
+
+PartMetrics = IngestMetrics | AggregateMetrics | MemoryMetrics | RepairMetrics
+"""Of a part of a run."""
+
+
+class ProcessMetrics(Metrics, frozen=True):
+    """What follows from two looks at a part and its process."""
+
+    trades_per_s: Annotated[float | None, _gauge("trades that it takes in a second")] = None
+    watermark_delay_s: Annotated[float | None, _gauge("how far the watermark is behind the clock")] = None
+    memory_mb: Annotated[float | None, _gauge("resident memory of the process and its children")] = None

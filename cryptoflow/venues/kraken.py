@@ -1,0 +1,230 @@
+"""Kraken's websocket v2: the channel `trade`, and its past trades.
+
+Format: https://docs.kraken.com/exchange/api-reference/spot-websocket-v2/trade and /api/docs/rest-api/get-recent-trades.
+Amounts are JSON numbers, the side is the taker's, a frame holds several trades, the ids of a pair step by one. The
+websocket says BTC and DOGE where REST still says XBT and XDG.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+from cryptoflow.errors import FeedBusyError, FeedDisconnectedError, FeedRefusedError, UnreadableFrameError
+from cryptoflow.model.trade import MAX_TIME_S, Direction
+from cryptoflow.venues.base import (
+    EXACT,
+    MAX_SAID,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    Alive,
+    Answer,
+    Event,
+    Left,
+    Limits,
+    Method,
+    Number,
+    Other,
+    Page,
+    Pair,
+    Received,
+    Recorded,
+    Request,
+    Unreadable,
+    Venue,
+    VenueSession,
+    Wanted,
+    answered,
+    readable,
+    recorded,
+    utc_ns,
+)
+
+REST_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
+"""What REST calls a currency, where its name differs."""
+
+CHANNEL = "trade"
+
+US_PER_S = Decimal(10**6)
+NS_PER_US = 1_000
+
+MARGIN_NS = 1_000_000_000
+"""How far before the first trade that is missing the answer of REST shall begin, to overlap what is known."""
+
+BUSY = ("EAPI:Rate limit", "EGeneral:Too many requests", "EGeneral:Temporary lockout")
+TROUBLED = ("EService", "EGeneral:Internal error")
+"""How errors of REST begin that ask for fewer requests, and those of its own trouble."""
+
+
+class _Trade(msgspec.Struct, frozen=True):
+    symbol: str
+    side: Literal["buy", "sell"]
+    price: Decimal
+    qty: Decimal
+    trade_id: Number
+    timestamp: str
+
+
+class _Result(msgspec.Struct, frozen=True):
+    symbol: str = ""
+
+
+class _Frame(msgspec.Struct, frozen=True):
+    """Any frame: one of a channel, or the answer to a request."""
+
+    channel: str = ""
+    data: list[msgspec.Raw] = []
+    method: str = ""
+    success: bool | None = None
+    error: str = ""
+    symbol: str = ""
+    result: _Result | None = None
+
+
+class _Row(msgspec.Struct, frozen=True, array_like=True):
+    """A trade, as REST has it."""
+
+    price: Decimal
+    volume: Decimal
+    time: Decimal
+    side: Literal["b", "s"]
+    kind: str
+    misc: str
+    trade_id: Number
+
+
+class _Past(msgspec.Struct, frozen=True):
+    error: list[str] = []
+    result: dict[str, list[msgspec.Raw] | str | int] = {}
+    """The rows by the pair, under whatever name, and `last`."""
+
+
+_decoder = msgspec.json.Decoder(_Frame)
+_trade_decoder = msgspec.json.Decoder(_Trade)
+_row_decoder = msgspec.json.Decoder(_Row)
+_past_decoder = msgspec.json.Decoder(_Past)
+
+
+class KrakenSession(VenueSession):
+    """A socket's session. Kraken answers a request for many symbols one by one."""
+
+    def _requests(self, method: Method, symbols: Sequence[str]) -> list[str]:
+        params: dict[str, object] = {"channel": CHANNEL, "symbol": list(symbols)}
+        if method == SUBSCRIBE:
+            params["snapshot"] = True  # the last 50: they join what a reconnect would else have lost
+        return [msgspec.json.encode({"method": method, "params": params}).decode()]
+
+    def _read(self, frame: bytes, now_s: float) -> Received:
+        said = _decoder.decode(frame)
+        if said.channel == CHANNEL:
+            return self._trades(said, now_s)
+        if said.channel:
+            return (), (Alive() if said.channel == "heartbeat" else Other(said.channel[:MAX_SAID]),)
+        if said.error:
+            return (), (self._refuse(said.symbol, said.error),)
+        if said.method:
+            return (), (self._done(said),)
+        return (), (Unreadable(frame, "it has neither a channel nor a method"),)
+
+    def _trades(self, said: _Frame, now_s: float) -> Received:
+        def read(row: msgspec.Raw) -> Recorded:
+            trade = _trade_decoder.decode(row)
+            taker: Direction = "BUY" if trade.side == "buy" else "SELL"
+            pair, time_ns = self._pair(trade.symbol), utc_ns(trade.timestamp)
+            return recorded(pair, trade.trade_id, time_ns, trade.price, trade.qty, taker, now_s)
+
+        trades, unreadable = readable(said.data, read)
+        return trades, unreadable or (() if trades else (Other(CHANNEL),))
+
+    def _done(self, said: _Frame) -> Event:
+        symbol = said.result.symbol if said.result else ""
+        if said.method == SUBSCRIBE:
+            return self._accept(symbol) or Other(SUBSCRIBE)
+        if said.method == UNSUBSCRIBE and symbol in self._accepted:
+            self._accepted.remove(symbol)
+            return Other(UNSUBSCRIBE) if self._accepted else Left()
+        return Other(said.method[:MAX_SAID])
+
+
+class Kraken(Venue):
+    """Kraken's spot market."""
+
+    name = "kraken"
+    market = "Kraken"
+    url = "wss://ws.kraken.com/v2"
+    rest_url = "https://api.kraken.com"
+    limits = Limits(
+        min_delay_s=5,  # some 150 connects in 10 minutes and address
+        messages_per_s=2,  # unpublished, and less under load
+        silent_after_s=15,  # it has a heartbeat a second
+        rest_interval_s=3,  # by address and pair; users met one in 3 to 9 s
+    )
+
+    def session(self, subscriptions: Sequence[str], secret: str | None = None) -> KrakenSession:
+        """As for all."""
+        return KrakenSession(subscriptions, symbol)
+
+    def ask(self, wanted: Wanted) -> Request:
+        """As for all. Ids are not asked for: the stretch is read from the time of its begin."""
+        margin_ns = 1 if wanted.first is None else MARGIN_NS
+        return self._page(wanted, max(0, wanted.from_ns - margin_ns))
+
+    def read(self, request: Request, answer: Answer) -> Page:
+        """As for all."""
+        past = answered(answer, _past_decoder)
+        if past.error:
+            raise _refusal(", ".join(past.error)[:MAX_SAID])
+        rows = next((value for value in past.result.values() if isinstance(value, list)), [])
+        wanted = request.wanted
+        trades, unreadable = readable(rows, lambda row: _past_trade(wanted.pair, _row_decoder.decode(row)))
+        found = [each for each in trades if wanted.holds(each[0])]
+        return Page(found, self._newer(request, len(rows), trades, _last(past.result.get("last"))), unreadable)
+
+    def _page(self, wanted: Wanted, since_ns: int) -> Request:
+        query = (("pair", rest_pair(wanted.pair)), ("since", str(since_ns)), ("count", str(self.page)))
+        return Request(wanted, "/0/public/Trades", query)
+
+    def _newer(self, request: Request, rows: int, trades: Sequence[Recorded], last_ns: int) -> Request | None:
+        """The next page up, unless this one reaches the stretch's end or all there is."""
+        wanted = request.wanted
+        if rows < self.page or not trades:
+            return None
+        newest_ns = max(trade.event_time_ns for trade, _ in trades)
+        highest = max(int(trade.id) for trade, _ in trades)
+        ended = newest_ns > wanted.to_ns if wanted.last is None else highest >= wanted.last
+        asked_ns = int(dict(request.query)["since"])
+        # Once more what has the time of the last one: more trades may. A page of one time alone is left behind.
+        since_ns = last_ns - 1 if last_ns - 1 > asked_ns else last_ns
+        return None if ended or since_ns <= asked_ns else self._page(wanted, since_ns)
+
+
+def symbol(pair: Pair) -> str:
+    """The websocket's name of a pair: BTC/USD."""
+    return f"{pair[1]}/{pair[2]}".upper()
+
+
+def rest_pair(pair: Pair) -> str:
+    """REST's name of a pair: XBTUSD."""
+    return "".join(REST_NAMES.get(name.upper(), name.upper()) for name in pair[1:])
+
+
+def _past_trade(pair: Pair, row: _Row) -> Recorded:
+    """The trade, its time cut to the microseconds that the websocket has: both are to tell one time of one trade."""
+    if not 0 <= row.time < MAX_TIME_S:
+        raise UnreadableFrameError(f"{row.time} is no time")
+    time_ns = int(EXACT.multiply(row.time, US_PER_S)) * NS_PER_US
+    taker: Direction = "BUY" if row.side == "b" else "SELL"
+    return recorded(pair, row.trade_id, time_ns, row.price, row.volume, taker)
+
+
+def _last(said: object) -> int:
+    """From where the next page goes on, in ns since the epoch; 0: Kraken does not say."""
+    text = str(said)
+    return int(text) if text.isascii() and text.isdecimal() else 0
+
+
+def _refusal(said: str) -> FeedDisconnectedError | FeedRefusedError:
+    if said.startswith(BUSY):
+        return FeedBusyError(said)
+    return FeedDisconnectedError(said) if said.startswith(TROUBLED) else FeedRefusedError(said)

@@ -1,0 +1,56 @@
+"""A venue's REST over real HTTP."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from cryptoflow.errors import FeedDisconnectedError
+from cryptoflow.feeds.rest import fetch
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with the target and the client's name; the status is the last part of the path."""
+
+    def do_GET(self) -> None:
+        status = self.path.partition("?")[0].rsplit("/", 1)[1]
+        if status == "none":
+            self.close_connection = True
+            return
+        self.send_response(int(status))
+        self.send_header("CB-AFTER", "71")
+        self.end_headers()
+        self.wfile.write(f"{self.path} {self.headers['User-Agent']}".encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def rest_url() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("status", [200, 404, 429, 503])
+def test_an_answer_comes_whatever_its_status_with_its_headers(rest_url: str, status: int) -> None:
+    answer = fetch(f"{rest_url}/", f"/a/{status}?b=c%20d")
+    assert (answer.status, answer.body) == (status, f"/a/{status}?b=c%20d cryptoflow".encode())
+    assert answer.headers["cb-after"] == "71"
+
+
+def test_a_proxy_of_the_environment_is_no_way_to_this_machine(rest_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert fetch(rest_url, "/200").status == 200
+
+
+def test_no_answer_is_worth_another_try(rest_url: str, closed_port: int) -> None:
+    with pytest.raises(FeedDisconnectedError, match=f"no answer from 127.0.0.1:{closed_port}"):
+        fetch(f"http://127.0.0.1:{closed_port}", "/200")
+    with pytest.raises(FeedDisconnectedError, match="no answer"):
+        fetch(rest_url, "/none")

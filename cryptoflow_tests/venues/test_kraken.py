@@ -1,0 +1,144 @@
+"""Kraken v2: its frames, one by one."""
+
+import json
+
+import pytest
+
+from cryptoflow.errors import FeedBusyError, FeedDisconnectedError, FeedRefusedError
+from cryptoflow.model.trade import NS_PER_S
+from cryptoflow.venues import VENUES
+from cryptoflow.venues.base import (
+    Alive,
+    Answer,
+    Event,
+    Left,
+    Other,
+    Refused,
+    Session,
+    Subscribed,
+    Unreadable,
+    Wanted,
+    pages,
+)
+from cryptoflow.venues.kraken import rest_pair, symbol
+from cryptoflow_tests.venues.speaking import Deal, kraken_rest
+
+SUBS = ["0~Kraken~BTC~USD", "0~Kraken~DOGE~EUR", "0~Kraken~XBT~USD"]
+KRAKEN = VENUES["kraken"]
+NOW_S = 1_788_000_000.0
+NOW_NS = int(NOW_S) * NS_PER_S
+PAIR = ("Kraken", "BTC", "USD")
+UPDATE = (
+    b'{"channel":"trade","type":"update","data":[{"symbol":"BTC/USD","side":"sell","price":59121.8,"qty":0.00022946,'
+    b'"ord_type":"market","trade_id":72823289,"timestamp":"2024-08-12T19:38:30.575191Z"}]}'
+)
+
+
+def session() -> Session:
+    return KRAKEN.session(SUBS)
+
+
+def events(frame: object, at_work: Session | None = None) -> list[Event]:
+    data = frame if isinstance(frame, bytes) else json.dumps(frame).encode()
+    trades, found = (at_work or session()).receive(data, NOW_S)
+    assert not trades
+    return [*found]
+
+
+def answer(method: str, name: str) -> dict[str, object]:
+    return {"method": method, "result": {"channel": "trade", "symbol": name}, "success": True}
+
+
+def test_the_side_is_the_takers_and_numbers_keep_their_digits() -> None:
+    [(trade, record)], _ = session().receive(UPDATE, NOW_S)
+    assert (trade.direction, trade.id, trade.sequence) == ("SELL", "72823289", 72823289)
+    assert trade.event_time_ns == 1_723_491_510_575_191_000
+    assert b'"Q":0.00022946,"P":59121.8,"TOTAL":13.566088228,' in record
+
+
+def test_a_frame_has_many_trades_and_a_bad_one_hides_no_other() -> None:
+    data = json.loads(UPDATE)["data"][0]
+    batch = [data | {"trade_id": number, "price": 0 if number == 2 else number} for number in (3, 1, 2, 4)]
+    trades, [bad] = session().receive(
+        json.dumps({"channel": "trade", "type": "snapshot", "data": batch}).encode(), NOW_S
+    )
+    assert [trade.id for trade, _ in trades] == ["3", "1", "4"]
+    assert isinstance(bad, Unreadable)
+    assert json.loads(bad.frame) == batch[2]
+
+
+def test_all_symbols_are_asked_for_at_once_and_answered_one_by_one() -> None:
+    at_work = session()
+    [frame] = at_work.frames_to_send()
+    params = {"channel": "trade", "symbol": ["BTC/USD", "DOGE/EUR", "XBT/USD"], "snapshot": True}
+    assert json.loads(frame) == {"method": "subscribe", "params": params}
+    assert events(answer("subscribe", "BTC/USD"), at_work) == [Subscribed(SUBS[0])]
+    refusal = {
+        "error": "Currency pair not supported XBT/USD",
+        "method": "subscribe",
+        "success": False,
+        "symbol": "XBT/USD",
+    }
+    assert events(refusal, at_work) == [Refused(SUBS[2], "Currency pair not supported XBT/USD", "")]
+    assert events(answer("subscribe", "DOGE/EUR"), at_work) == [Subscribed(SUBS[1])]
+    at_work.leave()
+    [frame] = at_work.frames_to_send()
+    left = {"channel": "trade", "symbol": ["BTC/USD", "DOGE/EUR"]}
+    assert json.loads(frame) == {"method": "unsubscribe", "params": left}
+    assert events(answer("unsubscribe", "DOGE/EUR"), at_work) == [Other("unsubscribe")]
+    assert events(answer("unsubscribe", "BTC/USD"), at_work) == [Left()]
+
+
+def test_other_frames_are_known() -> None:
+    assert events({"channel": "heartbeat"}) == [Alive()]
+    assert events({"channel": "status", "type": "update", "data": [{"system": "online"}]}) == [Other("status")]
+    assert events({"channel": "trade", "type": "update", "data": []}) == [Other("trade")]
+    assert events({"method": "pong", "req_id": 101}) == [Other("pong")]
+    assert events({"error": "Malformed request", "method": "error"}) == [Refused(None, "Malformed request", "")]
+
+
+def test_the_past_is_asked_for_by_rests_own_names() -> None:
+    assert symbol(PAIR) == "BTC/USD"
+    assert [rest_pair(("Kraken", *pair)) for pair in (("BTC", "USD"), ("DOGE", "BTC"), ("ETH", "USDT"))] == [
+        "XBTUSD",
+        "XDGXBT",
+        "ETHUSDT",
+    ]
+    assert KRAKEN.ask(Wanted(PAIR, 5_000_000_000, 2**62)).target == (
+        "/0/public/Trades?pair=XBTUSD&since=4999999999&count=1000"
+    )
+
+
+def test_rests_time_is_cut_to_what_the_websocket_tells_of_the_same_trade() -> None:
+    body = (
+        b'{"error":[],"result":{"XXBTZUSD":[["30243.40000","0.34507674",1688669597.8277369,"b","m","",61044952]],'
+        b'"last":"1688671969993150842"}}'
+    )
+    page = KRAKEN.read(KRAKEN.ask(Wanted(PAIR, 0, 2**62)), Answer(body))
+    [(trade, record)] = page.trades
+    assert (trade.event_time_ns, trade.direction, trade.id) == (1_688_669_597_827_736_000, "BUY", "61044952")
+    assert b'"P":30243.40000,' in record
+    assert page.next is None  # it is all there is
+
+
+def test_a_page_of_trades_of_one_time_is_left_behind_rather_than_asked_for_for_ever() -> None:
+    wanted = Wanted(PAIR, NOW_NS, NOW_NS + NS_PER_S)
+    past = [Deal(number, NOW_NS, "1", "1", buy=True) for number in range(1000)]
+    past.append(Deal(1000, NOW_NS + 1000, "1", "1", buy=True))
+    found = [trade.id for page in pages(KRAKEN, wanted, kraken_rest(past)) for trade, _ in page.trades]
+    assert found == [str(number) for number in range(1001)]
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("EAPI:Rate limit exceeded", FeedBusyError),
+        ("EGeneral:Too many requests", FeedBusyError),
+        ("EService:Unavailable", FeedDisconnectedError),
+        ("EQuery:Unknown asset pair", FeedRefusedError),
+    ],
+)
+def test_errors_come_with_a_status_of_200(said: str, error: type[Exception]) -> None:
+    with pytest.raises(error, match=said) as caught:
+        KRAKEN.read(KRAKEN.ask(Wanted(PAIR, 0, 1)), Answer(json.dumps({"error": [said]}).encode()))
+    assert type(caught.value) is error
