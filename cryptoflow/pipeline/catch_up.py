@@ -23,7 +23,6 @@ class CatchUp:
 
     def __init__(self, spark: SparkSession, kafka: KafkaSettings, settings: SparkSettings, commits: Commits) -> None:
         self._spark, self._kafka, self._settings, self._commits = spark, kafka, settings, commits
-        self._runs = 0
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Work a backlog off, or until `stopped`.
@@ -36,9 +35,7 @@ class CatchUp:
 
     def _run(self, log: Log, stopped: Callable[[], bool]) -> None:
         most = self._settings.max_batch_trades
-        query_id = f"{self._kafka.topic}/{self._commits.fence}.{self._runs}"
-        self._runs += 1
-        total, began_s, batch_id = records(self._commits.at.offsets, log.ends()), time.monotonic(), 0
+        total, began_s = records(self._commits.at.offsets, log.ends()), time.monotonic()
         while not stopped():
             at, ends = self._commits.at, log.ends()
             left = records(at.offsets, ends)
@@ -49,9 +46,7 @@ class CatchUp:
             end = later(slice_end(at.begins, ends, most, log.at), at.offsets)
             if end != ends and records(at.offsets, end) < records(at.begins, at.offsets):
                 most *= 2  # else more would be read for the second time than for the first
-            elif self._slice(end, BatchRecord(query_id, batch_id), whole=end == ends):
-                batch_id += 1
-            else:
+            elif not self._slice(end, whole=end == ends):
                 most *= 2
         self._commits.tally.tell(backlog_trades=0)
 
@@ -61,7 +56,7 @@ class CatchUp:
         if done:
             tally.tell(backlog_trades_per_s=done / elapsed_s, backlog_left_s=left * elapsed_s / done)
 
-    def _slice(self, end: Offsets, record: BatchRecord, whole: bool) -> bool:
+    def _slice(self, end: Offsets, whole: bool) -> bool:
         """Aggregate up to a place of the log; whether that is committed, as it is where windows got finished by it.
 
         Args:
@@ -84,16 +79,14 @@ class CatchUp:
             Stretch(self._kafka.topic, at.offsets, end),
             unfit(epoch_ns(at.finished)),
             [each.candle for each in found if whole or each.candle.window_start < finished],
-            _counted(record, counted, found, finished),
+            _record_of(counted, found, finished),
             finished=finished,
             begins=begins_of(found, finished, end),
         )
         return True
 
 
-def _counted(record: BatchRecord, counted: Counted, found: list[Found], finished: datetime) -> BatchRecord:
-    """The record with the counts of a slice. Duplicates in open windows are read, and counted, once more."""
+def _record_of(counted: Counted, found: list[Found], finished: datetime) -> BatchRecord:
+    """The counts of a slice. Duplicates in open windows are read, and counted, once more."""
     duplicates = sum(each.copies - each.candle.trades for each in found if each.candle.window_start < finished)
-    return record._replace(
-        input_rows=counted.rows, late=counted.late, duplicates=duplicates, unreadable=counted.unreadable
-    )
+    return BatchRecord(input_rows=counted.rows, late=counted.late, duplicates=duplicates, unreadable=counted.unreadable)

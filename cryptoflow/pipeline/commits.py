@@ -48,11 +48,6 @@ class Commits:
         self.at = start_of(kafka, settings, ledger, self._tables)
 
     @property
-    def fence(self) -> int:
-        """The number of the lease, by which the batches of one holder are told from those of another."""
-        return self._ledger.lease.fence
-
-    @property
     def topic_id(self) -> str:
         """The id of the topic."""
         return self._ledger.place.topic_id
@@ -67,6 +62,7 @@ class Commits:
         finished: datetime,
         begins: Mapping[int, int],
         checkpoint: str = "",
+        batch_id: int = -1,
     ) -> None:
         """Commit a batch, the dead letters and the marks of its records first.
 
@@ -76,7 +72,7 @@ class Commits:
             record: the batch's counts.
             finished: windows that end by then are finished by it.
             begins: nothing before it belongs to a window that is not.
-            checkpoint: the name of the stream's checkpoint that goes with it, if any does.
+            checkpoint, batch_id: the name of the stream's checkpoint, and the number of its batch, if it is one of its.
 
         Raises:
             LeaseLostError: another one has the lease now.
@@ -94,7 +90,7 @@ class Commits:
             query=self.query,
             tables=self._tables,
             checkpoint=checkpoint,
-            batch_id=record.batch_id,
+            batch_id=batch_id,
         )
         record = record._replace(finished_at=datetime.now(UTC))
         self.tally.add(self._ledger.commit(marks, candles, record, done))

@@ -75,18 +75,16 @@ class Live:
             f"({unfit(epoch_ns(at.finished))} or event_time <= timestamp_millis({counts.watermark_ms}))",
             batch.candles,
             BatchRecord(
-                # A batch that comes again out of the same checkpoint, in another run too, is on record once.
-                f"{self._kafka.topic}/{self._checkpoint.name}",
-                batch.batch_id,
-                counts.rows,
-                counts.late,
-                counts.duplicates,
-                counts.unreadable,
+                input_rows=counts.rows,
+                late=counts.late,
+                duplicates=counts.duplicates,
+                unreadable=counts.unreadable,
                 watermark=watermark,
             ),
             finished=finished,
             begins=self._begins(batch, finished, dict(stretch.end)),
             checkpoint=self._checkpoint.name,
+            batch_id=batch.batch_id,
         )
         self._admitted = True
 

@@ -15,14 +15,14 @@ class Tally:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._metrics = AggregateMetrics()
-        self._newest = BatchRecord("", -1)
+        self._newest = BatchRecord()
 
     def add(self, record: BatchRecord) -> None:
         """Count a batch."""
         with self._lock:
             before, self._newest = self._newest, record
             if (before.query_id, before.batch_id) != (record.query_id, record.batch_id):
-                before = BatchRecord("", -1)
+                before = BatchRecord()
                 self._metrics = replace(self._metrics, batches=self._metrics.batches + 1)
             sums = {
                 name: getattr(self._metrics, name) + getattr(record, name) - getattr(before, name) for name in COUNTS

@@ -36,8 +36,8 @@ class BatchRecord(NamedTuple):
     Its key and `rows_written` are the ledger's to fill in.
     """
 
-    query_id: str
-    batch_id: int
+    query_id: str = ""
+    batch_id: int = -1
     input_rows: int = 0
     late: int = 0
     duplicates: int = 0
