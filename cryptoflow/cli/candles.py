@@ -61,8 +61,8 @@ class Query(NamedTuple):
         return LatestCandles(session, self.window_s, last, self.market, self.coins)
 
 
-Market = Annotated[str | None, typer.Option(help="Of this market only, e.g. Coinbase.")]
-Pair = Annotated[str | None, typer.Option(help="Of this pair only, e.g. BTC-USD.")]
+MarketOption = Annotated[str | None, typer.Option(help="Of this market only, e.g. Coinbase.")]
+PairOption = Annotated[str | None, typer.Option(help="Of this pair only, e.g. BTC-USD.")]
 Last = Annotated[
     int | None, typer.Option(min=1, help=f"How many; {LAST_OF_ONE} of one market and pair, else 1 of each.")
 ]
@@ -74,8 +74,8 @@ As = Annotated[Format, typer.Option(help="What to print.")]
 
 
 def candles(
-    market: Market = None,
-    pair: Pair = None,
+    market: MarketOption = None,
+    pair: PairOption = None,
     last: Last = None,
     window: Window = None,
     watch: Watch = False,

@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 import typer
 from rich.table import Table
 
-from cryptoflow.cli.candles import Market, Pair, coins_of
+from cryptoflow.cli.candles import MarketOption, PairOption, coins_of
 from cryptoflow.render import new_console
 from cryptoflow.settings import CassandraSettings, load
 from cryptoflow.tables.schema import HourRow, MarkRow
@@ -36,7 +36,7 @@ class Line(NamedTuple):
     why: str
 
 
-def gaps(market: Market = None, pair: Pair = None, last: Last = LAST_HOURS) -> None:
+def gaps(market: MarketOption = None, pair: PairOption = None, last: Last = LAST_HOURS) -> None:
     """Show gaps and verdicts hour by hour, and how many trades wait for a repair."""
     from cryptoflow.tables import reader  # here, as the driver takes a while to import
     from cryptoflow.tables.connection import connect

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cryptoflow import settings
-from cryptoflow.cli.candles import Market, Pair, coins_of
+from cryptoflow.cli.candles import MarketOption, PairOption, coins_of
 from cryptoflow.cli.options import environment, with_settings
 from cryptoflow.cli.screen import Rate
 from cryptoflow.errors import ConfigError
@@ -29,7 +29,9 @@ To = Annotated[str | None, typer.Option("--to", help="Up to this time; now if le
 
 
 @with_settings
-def repair(start: From = None, end: To = None, market: Market = None, pair: Pair = None, **given: str | None) -> None:
+def repair(
+    start: From = None, end: To = None, market: MarketOption = None, pair: PairOption = None, **given: str | None
+) -> None:
     """Repair hours: those that wait for it, or all of a stretch of time. Ctrl-C ends it after the hour at hand."""
     env = environment(given)
     from cryptoflow.pipeline import repair as repairs  # here, as it takes a while to import

@@ -24,7 +24,11 @@ Candles = Sequence[Candle | CandleRow]
 
 def totals(parts: Mapping[str, PartStatus]) -> dict[str, float]:
     """What the screen shows of a run, out of its parts' metrics."""
-    ingest, aggregate, memory = _told(parts, IngestMetrics), _told(parts, AggregateMetrics), _told(parts, MemoryMetrics)
+    ingest, aggregate, memory = (
+        _of_kind(parts, IngestMetrics),
+        _of_kind(parts, AggregateMetrics),
+        _of_kind(parts, MemoryMetrics),
+    )
     feed = ingest.feed if ingest else memory.feed if memory else FeedMetrics()
     table = aggregate or AggregateMetrics()
     shown: dict[str, float] = {"trades": ingest.acknowledged if ingest else feed.trades}
@@ -43,22 +47,22 @@ def totals(parts: Mapping[str, PartStatus]) -> dict[str, float]:
     return shown | _backlog(table)
 
 
-Told = TypeVar("Told", IngestMetrics, AggregateMetrics, MemoryMetrics)
+OfPart = TypeVar("OfPart", IngestMetrics, AggregateMetrics, MemoryMetrics)
 
 
-def _told(parts: Mapping[str, PartStatus], kind: type[Told]) -> Told | None:
+def _of_kind(parts: Mapping[str, PartStatus], kind: type[OfPart]) -> OfPart | None:
     return next((part.metrics for part in parts.values() if isinstance(part.metrics, kind)), None)
 
 
-def _backlog(told: AggregateMetrics) -> dict[str, float]:
+def _backlog(metrics: AggregateMetrics) -> dict[str, float]:
     """How far a backlog is worked off, while there is one."""
-    if not told.backlog_trades:
+    if not metrics.backlog_trades:
         return {}
     shown = {
-        "backlog": told.backlog_trades,
-        "done": told.backlog_done_trades,
-        "backlog/s": told.backlog_trades_per_s,
-        "seconds left": told.backlog_left_s,
+        "backlog": metrics.backlog_trades,
+        "done": metrics.backlog_done_trades,
+        "backlog/s": metrics.backlog_trades_per_s,
+        "seconds left": metrics.backlog_left_s,
     }
     return {name: value for name, value in shown.items() if value is not None}
 

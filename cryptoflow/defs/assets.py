@@ -25,7 +25,7 @@ FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=STALE_FAILURE, warn_windo
 """Judged by Dagster's daemon, by the latest materialization: observations do not count."""
 
 
-class Told(NamedTuple):
+class Reported(NamedTuple):
     """What an op tells of an asset."""
 
     asset: str
@@ -45,18 +45,18 @@ def _plotted(*kinds: type[Metrics]) -> dict[str, str]:
 FROM_FEED = _plotted(ProcessMetrics, FeedMetrics)
 INTO_TABLES = _plotted(ProcessMetrics, AggregateMetrics)
 
-TOLD: Mapping[str, tuple[Told, ...]] = {
+REPORTED: Mapping[str, tuple[Reported, ...]] = {
     "ingest_trades": (
-        Told(FEED, FROM_FEED),
-        Told(TRADES_TOPIC, {"trades_per_s": "trades_per_s", "acknowledged": "acknowledged"}, fills=True),
-        Told(DEAD_LETTERS_TOPIC, {"unreadable": "found_in_feed"}, silent_without="unreadable"),
+        Reported(FEED, FROM_FEED),
+        Reported(TRADES_TOPIC, {"trades_per_s": "trades_per_s", "acknowledged": "acknowledged"}, fills=True),
+        Reported(DEAD_LETTERS_TOPIC, {"unreadable": "found_in_feed"}, silent_without="unreadable"),
     ),
     "aggregate_trades": (
-        Told(CANDLES.name, INTO_TABLES, fills=True),
-        Told(TRADE_WINDOWS.name, INTO_TABLES, fills=True),
-        Told(DEAD_LETTERS_TOPIC, {"unreadable": "found_in_topic"}, silent_without="unreadable"),
+        Reported(CANDLES.name, INTO_TABLES, fills=True),
+        Reported(TRADE_WINDOWS.name, INTO_TABLES, fills=True),
+        Reported(DEAD_LETTERS_TOPIC, {"unreadable": "found_in_topic"}, silent_without="unreadable"),
     ),
-    "aggregate_in_memory": (Told(FEED, FROM_FEED),),
+    "aggregate_in_memory": (Reported(FEED, FROM_FEED),),
 }
 """By the op's name; counts are of the op's run so far."""
 
@@ -68,14 +68,14 @@ def events_of(op_name: str, figures: Mapping[str, float]) -> Iterator[dg.AssetMa
     gets nothing new ages, however long its run goes on.
     """
     flows = figures.get("trades_per_s", 1.0) > 0
-    for told in TOLD.get(op_name, ()):
-        if told.silent_without is None or figures.get(told.silent_without):
-            kind = dg.AssetMaterialization if told.fills and flows else dg.AssetObservation
-            yield kind(asset_key=told.asset, metadata=_metadata(told, figures))
+    for reported in REPORTED.get(op_name, ()):
+        if reported.silent_without is None or figures.get(reported.silent_without):
+            kind = dg.AssetMaterialization if reported.fills and flows else dg.AssetObservation
+            yield kind(asset_key=reported.asset, metadata=_metadata(reported, figures))
 
 
-def _metadata(told: Told, figures: Mapping[str, float]) -> dict[str, float]:
-    found = {label: figures[name] for name, label in told.figures.items() if name in figures}
+def _metadata(reported: Reported, figures: Mapping[str, float]) -> dict[str, float]:
+    found = {label: figures[name] for name, label in reported.figures.items() if name in figures}
     return {label: round(value, 3) for label, value in found.items() if math.isfinite(value)}
 
 

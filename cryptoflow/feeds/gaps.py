@@ -11,9 +11,9 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from cryptoflow.model.trade import Trade
+from cryptoflow.model.trade import Pair, Trade
 from cryptoflow.model.window import utc_time
-from cryptoflow.venues.base import Pair, subscribed_pairs
+from cryptoflow.venues.base import subscribed_pairs
 
 MAX_HOLES = 10_000
 """Holes of a pair that are remembered, so that it is known when they are filled; the oldest go first."""

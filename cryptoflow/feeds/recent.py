@@ -3,8 +3,7 @@
 from collections import deque
 from collections.abc import Iterable
 
-from cryptoflow.model.trade import Trade
-from cryptoflow.venues.base import Pair
+from cryptoflow.model.trade import Pair, Trade
 
 REMEMBERED = 10_000
 """Trades remembered for each pair; the feed replays about 20."""

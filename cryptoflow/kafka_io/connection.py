@@ -70,7 +70,7 @@ def admin_client(settings: KafkaSettings, what: str) -> Iterator[Any]:
         KafkaUnreachableError: no broker answers; within 10 s.
         KafkaError: the broker refuses.
     """
-    with told(settings, what):
+    with our_errors(settings, what):
         client = KafkaAdminClient(**client_config(settings), request_timeout_ms=int(ANSWER_TIMEOUT_S * 1000))
         try:
             yield client
@@ -79,7 +79,7 @@ def admin_client(settings: KafkaSettings, what: str) -> Iterator[Any]:
 
 
 @contextmanager
-def told(settings: KafkaSettings, what: str) -> Iterator[None]:
+def our_errors(settings: KafkaSettings, what: str) -> Iterator[None]:
     """Turns kafka-python's errors into ours; looks first whether a broker listens at all."""
     knock(settings)
     try:

@@ -14,7 +14,7 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
 
 from cryptoflow.errors import AlreadyRunningError, KafkaError, LeaseLostError
-from cryptoflow.kafka_io.connection import ANSWER_TIMEOUT_S, client_config, told
+from cryptoflow.kafka_io.connection import ANSWER_TIMEOUT_S, client_config, our_errors
 from cryptoflow.kafka_io.producer import shut
 from cryptoflow.kafka_io.topics import leases_topic
 from cryptoflow.runtime.holder import Holder
@@ -246,7 +246,7 @@ class _Log:
 @contextmanager
 def _log(kafka: KafkaSettings, name: str, ttl_s: float) -> Iterator[_Log]:
     topic = leases_topic(kafka)
-    with told(kafka, f"to open {topic}"), ExitStack() as stack:
+    with our_errors(kafka, f"to open {topic}"), ExitStack() as stack:
         producer = KafkaProducer(**_producer_config(kafka, ttl_s))
         stack.callback(shut, producer, force=True)
         consumer = KafkaConsumer(**_consumer_config(kafka))

@@ -15,7 +15,7 @@ from kafka import KafkaProducer, errors
 from kafka.partitioner.default import murmur2
 
 from cryptoflow.errors import DeliveryError
-from cryptoflow.kafka_io.connection import ANSWER_TIMEOUT_S, client_config, told
+from cryptoflow.kafka_io.connection import ANSWER_TIMEOUT_S, client_config, our_errors
 from cryptoflow.kafka_io.offsets import partitions
 from cryptoflow.model.trade import Trade, kafka_key
 from cryptoflow.settings import KafkaSettings
@@ -87,7 +87,7 @@ class TradeProducer:
         self._keys: dict[tuple[str, str, str], tuple[bytes, int]] = {}
         self._partitions = partitions(settings, settings.topic)
         partitions(settings, settings.dead_letter_topic)  # a missing topic is told now, not at the first record
-        with told(settings, "the producer"):
+        with our_errors(settings, "the producer"):
             self._producer = KafkaProducer(**_config(settings))
 
     @property

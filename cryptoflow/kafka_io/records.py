@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from kafka import KafkaConsumer, TopicPartition
 
 from cryptoflow.errors import KafkaError, UnreadableFrameError
-from cryptoflow.kafka_io.connection import ANSWER_TIMEOUT_S, admin_client, client_config, told
+from cryptoflow.kafka_io.connection import ANSWER_TIMEOUT_S, admin_client, client_config, our_errors
 from cryptoflow.kafka_io.offsets import described
 from cryptoflow.model.trade import MAX_AHEAD_S, Trade, read_trade
 from cryptoflow.model.window import epoch_ns
@@ -113,7 +113,7 @@ def trades_of(records: Iterable[Any], start: datetime, end: datetime) -> Iterato
 def _consumer(settings: KafkaSettings, topic: str, max_poll_records: int) -> Iterator[Any]:
     """A consumer without a group; it has no partition yet."""
     options = {"enable_auto_commit": False, "auto_offset_reset": "earliest", "max_poll_records": max_poll_records}
-    with told(settings, f"to read {topic}"):
+    with our_errors(settings, f"to read {topic}"):
         consumer = KafkaConsumer(**client_config(settings), **options)
         try:
             yield consumer

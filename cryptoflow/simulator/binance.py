@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from cryptoflow.model.trade import NS_PER_S
+from cryptoflow.model.trade import NS_PER_S, Pair
 from cryptoflow.simulator.bars import Bar
 from cryptoflow.simulator.events import Event, Kind
 from cryptoflow.simulator.generator import QUANTITY_DECIMALS
@@ -19,7 +19,7 @@ from cryptoflow.simulator.limits import Limit, Window
 from cryptoflow.simulator.market import Traded, aggregate_of, decimal_text, decimal_units, of_aggregate
 from cryptoflow.simulator.rest import Answer, Request, answer, whole, whole_seconds
 from cryptoflow.simulator.stages import Fields
-from cryptoflow.simulator.venue import Arrival, Exchange, Inbound, Pair, Session
+from cryptoflow.simulator.venue import Arrival, Exchange, Inbound, Session
 
 NS_PER_MS = 1_000_000
 MS_PER_S = 1000

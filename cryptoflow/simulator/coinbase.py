@@ -14,14 +14,14 @@ from typing import Any
 import msgspec
 
 from cryptoflow.errors import BadParameterError, SocketLeftError
-from cryptoflow.model.trade import NS_PER_S
+from cryptoflow.model.trade import NS_PER_S, Pair
 from cryptoflow.simulator.events import Event, Kind
 from cryptoflow.simulator.generator import QUANTITY_DECIMALS, mixed
 from cryptoflow.simulator.limits import Bucket, Limit
 from cryptoflow.simulator.market import Traded, decimal_text, decimal_units, order_of
 from cryptoflow.simulator.rest import Answer, Request, answer, whole
 from cryptoflow.simulator.stages import Fields
-from cryptoflow.simulator.venue import Arrival, Exchange, Inbound, Pair, Session
+from cryptoflow.simulator.venue import Arrival, Exchange, Inbound, Session
 
 CHANNELS = ("matches", "heartbeat")
 

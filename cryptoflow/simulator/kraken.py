@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from cryptoflow.errors import BadParameterError
-from cryptoflow.model.trade import NS_PER_S
+from cryptoflow.model.trade import NS_PER_S, Pair
 from cryptoflow.simulator.bars import Bar
 from cryptoflow.simulator.coinbase import time_of, time_text
 from cryptoflow.simulator.events import Event, Kind
@@ -24,7 +24,7 @@ from cryptoflow.simulator.limits import Bucket, Limit, Window
 from cryptoflow.simulator.market import Traded, decimal_text, decimal_units, order_of
 from cryptoflow.simulator.rest import Answer, Request, answer, whole
 from cryptoflow.simulator.stages import Fields
-from cryptoflow.simulator.venue import Arrival, Exchange, Inbound, Pair, Session
+from cryptoflow.simulator.venue import Arrival, Exchange, Inbound, Session
 
 SNAPSHOT = 50
 """Trades of a snapshot."""

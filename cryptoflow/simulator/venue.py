@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import msgspec
 
 from cryptoflow.errors import BadParameterError, ConfigError, SocketLeftError
-from cryptoflow.model.trade import NS_PER_S
+from cryptoflow.model.trade import NS_PER_S, Pair
 from cryptoflow.simulator.bars import MINUTE_S, Bar, Bars
 from cryptoflow.simulator.config import SimulatorConfig
 from cryptoflow.simulator.events import FRESH, Event, Kind, in_ns, subscription_of
@@ -23,9 +23,6 @@ from cryptoflow.simulator.market import Market, Tape, Traded
 from cryptoflow.simulator.replay import Replay
 from cryptoflow.simulator.rest import Answer, Request, whole_seconds
 from cryptoflow.simulator.stages import Fields
-
-Pair = tuple[str, str, str]
-"""(market, from coin, to currency)."""
 
 RECENT = 100
 """Trades of each pair that a replay remembers."""

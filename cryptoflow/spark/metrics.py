@@ -80,6 +80,7 @@ def _total(nodes: list[JavaObject], metric: str) -> int:
 
 def batch_counts(query: StreamingQuery) -> BatchCounts:
     """The counts of the batch that `query` is writing; call it from foreachBatch, after collecting the rows."""
+    # There is no public way to the plan of a batch that is under way.
     execution = query._jsq.streamingQuery().lastExecution()
     nodes = list(_plan_nodes(execution.executedPlan()))
     rows, unreadable, late = (execution.observedMetrics().apply(OBSERVATION).getLong(i) for i in range(3))

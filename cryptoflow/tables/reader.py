@@ -88,16 +88,16 @@ def latest_of_all(
     window_s: int,
     last_n: int = 1,
     market: str | None = None,
-    pair: tuple[str, str] | None = None,
+    coins: tuple[str, str] | None = None,
 ) -> list[CandleRow]:
-    """The `last_n` newest candles of each pair on each market, or of those of `market`, or of `pair`.
+    """The `last_n` newest candles of each pair on each market, or of those of `market`, or of `coins`.
 
     Raises:
         CassandraError: there is no such table yet, or the cluster refuses to read.
     """
     return [
         candle
-        for series, dates in series_of(session, window_s, market, pair).items()
+        for series, dates in series_of(session, window_s, market, coins).items()
         for candle in _newest(session, series, dates, last_n)
     ]
 
@@ -109,7 +109,7 @@ class LatestCandles:
     a list of all partitions takes the longer, the more years the table holds.
 
     Args:
-        market, pair: only of these, as in `latest_of_all`.
+        market, coins: only of these, as in `latest_of_all`.
         clock: any monotonic one, in s.
     """
 
@@ -119,11 +119,11 @@ class LatestCandles:
         window_s: int,
         last_n: int = 1,
         market: str | None = None,
-        pair: tuple[str, str] | None = None,
+        coins: tuple[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session, self._window_s, self._last_n, self._clock = session, window_s, last_n, clock
-        self._market, self._pair = market, pair
+        self._market, self._coins = market, coins
         self._known: dict[Series, list[datetime]] = {}
         self._next_list_s = clock()
 
@@ -142,21 +142,21 @@ class LatestCandles:
 
     def _list(self) -> None:
         begun_s = self._clock()
-        self._known = series_of(self._session, self._window_s, self._market, self._pair)
+        self._known = series_of(self._session, self._window_s, self._market, self._coins)
         now_s = self._clock()
         self._next_list_s = now_s + min(LIST_PAUSE * (now_s - begun_s), LONGEST_LIST_PAUSE_S)
 
 
 def series_of(
-    session: Session, window_s: int, market: str | None = None, pair: tuple[str, str] | None = None
+    session: Session, window_s: int, market: str | None = None, coins: tuple[str, str] | None = None
 ) -> dict[Series, list[datetime]]:
-    """As `known_series`, of windows of that length and, where given, of that market and that pair only."""
+    """As `known_series`, of windows of that length and, where given, of that market and those coins only."""
     return {
         series: dates
         for series, dates in known_series(session).items()
         if series.window_s == window_s
         and market in (None, series.market)
-        and pair in (None, (series.from_coin, series.to_currency))
+        and coins in (None, (series.from_coin, series.to_currency))
     }
 
 
@@ -239,13 +239,13 @@ def hours(session: Session, hour: datetime) -> list[HourRow]:
 
 
 def newest_hours(
-    session: Session, last_n: int, market: str | None = None, pair: tuple[str, str] | None = None
+    session: Session, last_n: int, market: str | None = None, coins: tuple[str, str] | None = None
 ) -> list[HourRow]:
     """What is known of the newest hours of each pair, `last_n` of each at most; errors as `totals`."""
     keys = _select(session, "SELECT DISTINCT market, fromcoin, tocurrency, date FROM hours")
     dates: dict[Pair, list[datetime]] = defaultdict(list)
     for key in keys:
-        if market in (None, key.market) and pair in (None, (key.fromcoin, key.tocurrency)):
+        if market in (None, key.market) and coins in (None, (key.fromcoin, key.tocurrency)):
             dates[key.market, key.fromcoin, key.tocurrency].append(key.date)
     return [row for each, found in sorted(dates.items()) for row in islice(_hours_of(session, each, found), last_n)]
 

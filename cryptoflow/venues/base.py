@@ -30,6 +30,7 @@ from cryptoflow.model.trade import (
     NS_PER_S,
     TRADE_TYPE,
     Direction,
+    Pair,
     Trade,
     exact_frame,
     read_trade,
@@ -45,9 +46,6 @@ UTC = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z", re.ASCII)
 
 IN_THE_FUTURE = "exchange time is in the future"
 BINARY = "binary frame"
-
-Pair = tuple[str, str, str]
-"""(market, from coin, to currency)."""
 
 Method = Literal["subscribe", "unsubscribe"]
 SUBSCRIBE: Method = "subscribe"

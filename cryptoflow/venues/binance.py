@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from cryptoflow.errors import FeedDisconnectedError, FeedError, FeedRefusedError
-from cryptoflow.model.trade import DECODE_ERRORS, Direction
+from cryptoflow.model.trade import DECODE_ERRORS, Direction, Pair
 from cryptoflow.venues.base import (
     MAX_SAID,
     Answer,
@@ -22,7 +22,6 @@ from cryptoflow.venues.base import (
     Number,
     Other,
     Page,
-    Pair,
     Received,
     Recorded,
     Request,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from cryptoflow.errors import FeedDisconnectedError
-from cryptoflow.model.trade import DECODE_ERRORS, Direction
+from cryptoflow.model.trade import DECODE_ERRORS, Direction, Pair
 from cryptoflow.venues.base import (
     MAX_SAID,
     SUBSCRIBE,
@@ -24,7 +24,6 @@ from cryptoflow.venues.base import (
     Number,
     Other,
     Page,
-    Pair,
     Reached,
     Received,
     Recorded,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from cryptoflow.errors import UnreadableFrameError
-from cryptoflow.model.trade import DECODE_ERRORS, Direction
+from cryptoflow.model.trade import DECODE_ERRORS, Direction, Pair
 from cryptoflow.venues.base import (
     MAX_SAID,
     Answer,
@@ -20,7 +20,6 @@ from cryptoflow.venues.base import (
     Number,
     Other,
     Page,
-    Pair,
     Received,
     Recorded,
     Request,

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from cryptoflow.errors import FeedBusyError, FeedDisconnectedError, FeedRefusedError, UnreadableFrameError
-from cryptoflow.model.trade import MAX_TIME_S, Direction
+from cryptoflow.model.trade import MAX_TIME_S, Direction, Pair
 from cryptoflow.venues.base import (
     EXACT,
     MAX_SAID,
@@ -27,7 +27,6 @@ from cryptoflow.venues.base import (
     Number,
     Other,
     Page,
-    Pair,
     Received,
     Recorded,
     Request,

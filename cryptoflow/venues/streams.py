@@ -4,15 +4,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from cryptoflow.venues.base import (
-    SUBSCRIBE,
-    Event,
-    Left,
-    Method,
-    Other,
-    Pair,
-    VenueSession,
-)
+from cryptoflow.model.trade import Pair
+from cryptoflow.venues.base import SUBSCRIBE, Event, Left, Method, Other, VenueSession
 
 SUFFIX = "@trade"
 

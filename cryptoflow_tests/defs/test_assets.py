@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryptoflow.defs.assets import ASSETS, FRESHNESS, STALE_FAILURE, STALE_WARNING, TOLD, events_of
+from cryptoflow.defs.assets import ASSETS, FRESHNESS, REPORTED, STALE_FAILURE, STALE_WARNING, events_of
 from cryptoflow.defs.ops import aggregate_in_memory, aggregate_trades, ingest_trades
 from cryptoflow.defs.streaming import LAST_INTERVAL_S
 from cryptoflow.runtime.metrics import (
@@ -28,7 +28,7 @@ Event = dg.AssetMaterialization | dg.AssetObservation
 INGESTED = {"trades_per_s": 99.5, "trades": 1000.0, "acknowledged": 990.0, "duplicates": 20.0, "gaps": 1.0}
 AGGREGATED = {"trades_per_s": 50.0, "input_rows": 900.0, "rows_written": 30.0, "late": 2.0, "watermark_s": 1e9}
 
-names = st.sampled_from(sorted({name for each in TOLD.values() for told in each for name in told.figures}))
+names = st.sampled_from(sorted({name for each in REPORTED.values() for told in each for name in told.figures}))
 
 
 def specs() -> dict[str, dg.AssetSpec]:
@@ -80,7 +80,7 @@ def test_a_tables_columns_are_shown_with_its_key(table: Any) -> None:
 
 def test_what_the_streaming_ops_fill_can_go_stale() -> None:
     policies = {name: spec.freshness_policy for name, spec in specs().items()}
-    filled = {told.asset for each in TOLD.values() for told in each if told.fills}
+    filled = {told.asset for each in REPORTED.values() for told in each if told.fills}
     assert {name for name, policy in policies.items() if policy} == filled
     assert {policies[name] for name in filled} == {FRESHNESS}
 
@@ -90,8 +90,8 @@ def test_a_run_that_lives_does_not_go_stale_between_two_events() -> None:
 
 
 def test_every_op_that_streams_tells_of_assets_that_exist() -> None:
-    assert set(TOLD) == {ingest_trades.name, aggregate_trades.name, aggregate_in_memory.name}
-    assert {told.asset for each in TOLD.values() for told in each} == set(specs())
+    assert set(REPORTED) == {ingest_trades.name, aggregate_trades.name, aggregate_in_memory.name}
+    assert {told.asset for each in REPORTED.values() for told in each} == set(specs())
 
 
 def test_what_is_plotted_is_what_the_parts_measure() -> None:
@@ -100,7 +100,7 @@ def test_what_is_plotted_is_what_the_parts_measure() -> None:
         "aggregate_trades": catalog(AggregateMetrics),
         "aggregate_in_memory": catalog(MemoryMetrics),
     }
-    for op, each in TOLD.items():
+    for op, each in REPORTED.items():
         known = {*measured[op], *catalog(ProcessMetrics)}
         assert {name for told in each for name in told.figures} <= known
 
@@ -148,7 +148,7 @@ def test_dead_letters_are_told_by_who_found_them_and_only_where_there_are_some(o
     assert isinstance(event, dg.AssetObservation)
 
 
-@given(st.sampled_from(sorted(TOLD)), st.dictionaries(names, st.floats() | st.integers(0, 2**70)))
+@given(st.sampled_from(sorted(REPORTED)), st.dictionaries(names, st.floats() | st.integers(0, 2**70)))
 def test_only_finite_numbers_are_told(op: str, figures: dict[str, float]) -> None:
     for event in events_of(op, figures):
         for value in event.metadata.values():

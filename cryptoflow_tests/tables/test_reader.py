@@ -105,7 +105,7 @@ def test_the_newest_of_every_pair(session: Session, writer: TableWriter) -> None
     stored(writer, *candles, a_candle(MIDNIGHT, window_s=300))
     assert latest_of_all(session, 60) == [candle_row(candle) for candle in candles[:2]]
     assert latest_of_all(session, 60, market="Kraken") == [candle_row(candles[1])]
-    assert latest_of_all(session, 60, pair=("BTC", "USD")) == [candle_row(candles[0])]
+    assert latest_of_all(session, 60, coins=("BTC", "USD")) == [candle_row(candles[0])]
     two = latest_of_all(session, 60, last_n=2, market="Coinbase")
     assert two == [candle_row(candles[0]), candle_row(candles[2])]
 
@@ -165,7 +165,7 @@ def test_only_what_is_asked_for_is_looked_up_again_and_again(session: Session, w
     btc, eth = (stored(writer, a_candle(MIDNIGHT, series))[0] for series in (BTC, ETH))
     stored(writer, a_candle(MIDNIGHT, window_s=300))
     assert LatestCandles(session, 60, market="Kraken").newest(MIDNIGHT) == [candle_row(eth)]
-    assert LatestCandles(session, 60, pair=("BTC", "USD")).newest(MIDNIGHT) == [candle_row(btc)]
+    assert LatestCandles(session, 60, coins=("BTC", "USD")).newest(MIDNIGHT) == [candle_row(btc)]
 
 
 def test_totals_sum_the_batches_and_a_replayed_batch_once(session: Session, writer: TableWriter) -> None:

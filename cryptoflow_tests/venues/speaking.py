@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from cryptoflow.model.trade import NS_PER_S
+from cryptoflow.model.trade import NS_PER_S, Pair
 from cryptoflow.venues import VENUES
-from cryptoflow.venues.base import Answer, Pair, Request, Venue
+from cryptoflow.venues.base import Answer, Request, Venue
 
 dumped = msgspec.json.Encoder(decimal_format="number").encode
 
