@@ -53,6 +53,11 @@ TRADES = pa.schema(
 that is `ahead` of the receive time by more than allowed, the latest that is: so far it moves the watermark.
 """
 
+ID_NUMBER = TRADES.get_field_index("id_number")
+
+READ = TRADES.remove(ID_NUMBER)
+"""A trade as it is read: the number of its id is for the stream's order alone."""
+
 FITTING = ("pair", "id", "price", "quantity", "total", "time_ns", "side", "partition", "offset")
 """The columns of a trade that make candles."""
 
@@ -96,7 +101,9 @@ def decoder(ahead_s: float) -> Decode:
 
     def decode(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            yield _trades(batch, int(ahead_s * US_PER_S))
+            trades = _trades(batch, ahead_s)
+            numbers = pa.array(map(id_number, trades["id"].to_pylist()), pa.int64())
+            yield trades.add_column(ID_NUMBER, TRADES.field(ID_NUMBER), numbers)
 
     return decode
 
@@ -110,12 +117,11 @@ def blocks(ahead_s: float, finished_ns: int, counted: Mapping[int, int], buckets
         counted: what comes before these offsets was counted before.
         buckets: in how many parts the trades are taken apart, all trades of a pair in one.
     """
-    decode = decoder(ahead_s)
 
     def packed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         read: list[pa.RecordBatch] = []
-        for trades in decode(batches):
-            read.append(trades)
+        for batch in batches:
+            read.append(_trades(batch, ahead_s))
             if sum(map(len, read)) >= BLOCK_TRADES:
                 yield _packed(pa.Table.from_batches(read), finished_ns, counted, buckets)
                 read = []
@@ -173,7 +179,7 @@ def refused(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         values = batch.column("value").to_pylist()
         trades, reasons = _read(values)
-        for row in np.flatnonzero(_too_far(trades, _micros(batch))):
+        for row in np.flatnonzero(_too_far(_seconds(trades), _micros(batch))):
             reasons[int(row)] = TOO_FAR_AHEAD
         rows = sorted(reasons)
         places = [batch.column(name).take(pa.array(rows, pa.int64())) for name in ("partition", "offset")]
@@ -202,25 +208,26 @@ def _micros(batch: pa.RecordBatch) -> Any:
     return batch.column("timestamp").cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
 
 
-def _too_far(trades: Sequence[Trade], received_us: Any) -> Any:
-    time_s = np.array([trade.time_s for trade in trades], np.int64)
+def _seconds(trades: Sequence[Trade]) -> Any:
+    return np.array([trade.time_s for trade in trades], np.int64)
+
+
+def _too_far(time_s: Any, received_us: Any) -> Any:
     return time_s > received_us // US_PER_S + MAX_AHEAD_S
 
 
-def _trades(batch: pa.RecordBatch, ahead_us: int) -> pa.RecordBatch:
+def _trades(batch: pa.RecordBatch, ahead_s: float) -> pa.RecordBatch:
+    """The rows of `READ`."""
     trades, reasons = _read(batch.column("value").to_pylist())
-    received_us = _micros(batch)
-    readable = ~_too_far(trades, received_us)
+    time_s, received_us = _seconds(trades), _micros(batch)
+    readable = ~_too_far(time_s, received_us)
     readable[list(reasons)] = False
-    time_s = np.array([trade.time_s for trade in trades], np.int64)
     time_ns = time_s * NS_PER_S + np.array([trade.time_ns for trade in trades], np.int64)
-    latest_us = received_us + ahead_us
+    latest_us = received_us + int(ahead_s * US_PER_S)
     event_us = np.minimum(time_ns // NS_PER_US, latest_us)
-    ids = [trade.id for trade in trades]
     columns = [
         pa.array([_named(trade.market, trade.from_coin, trade.to_currency) for trade in trades], pa.string()),
-        pa.array(ids, pa.string()),
-        pa.array([id_number(id) for id in ids], pa.int64()),
+        pa.array([trade.id for trade in trades], pa.string()),
         pa.array([trade.price for trade in trades], pa.float64()),
         pa.array([trade.quantity for trade in trades], pa.float64()),
         pa.array([trade.total for trade in trades], pa.float64()),
@@ -232,7 +239,7 @@ def _trades(batch: pa.RecordBatch, ahead_us: int) -> pa.RecordBatch:
         batch.column("partition"),
         batch.column("offset"),
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=TRADES)
+    return pa.RecordBatch.from_arrays(columns, schema=READ)
 
 
 @lru_cache(4096)
