@@ -535,11 +535,12 @@ def test_the_newest_trades_come_into_the_rest_later(speech: Speech) -> None:
 @each_venue
 def test_the_limits_are_kept_or_counted(speech: Speech) -> None:
     with simulated(speech, limit_factor=0.2) as simulator:
-        answers = [get(simulator.rest_url, speech.page(10**9)) for _ in range(60)]
+        # Half of them come within one minute by the clock, whenever they begin: too many for each venue.
+        answers = [get(simulator.rest_url, speech.page(10**9)) for _ in range(120)]
         tally = simulator.tally
     refused = sum(status != 200 or b"Too many requests" in body for status, _, body in answers)
     assert refused == sum(tally.broken.values()) + tally.refused["ban"] > 5
-    assert tally.requests.total() == 60
+    assert tally.requests.total() == 120
 
 
 @each_venue
