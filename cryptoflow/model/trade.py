@@ -71,14 +71,14 @@ class Trade(msgspec.Struct, frozen=True, gc=False, tag_field="TYPE", tag=TRADE_T
     """When CryptoCompare received it, in whole seconds; never decides a window."""
     sequence: Long | None = field(name="CCSEQ", default=None)
     """Steps by one for each trade of a pair on a market, in the order CryptoCompare discovered them."""
-    time_ns: Nanoseconds = field(name="TSNS", default=0)
+    rest_ns: Nanoseconds = field(name="TSNS", default=0)
     """The nanoseconds past `time_s`."""
     received_ns: Long | None = field(name="RTSNS", default=None)
 
     @property
     def event_time_ns(self) -> int:
         """Exchange time, in ns since the epoch."""
-        return self.time_s * NS_PER_S + self.time_ns
+        return self.time_s * NS_PER_S + self.rest_ns
 
     @property
     def pair(self) -> Pair:
@@ -181,4 +181,4 @@ def exact_frame(
     amounts: dict[str, Any] = {"price": price, "quantity": quantity, "total": total}  # floats in all that are read
     time_s, rest_ns = divmod(time_ns, NS_PER_S)
     flags = str(FLAGS_OF[direction])
-    return write_trade(Trade(*pair, flags, id, time_s, sequence=sequence, time_ns=rest_ns, **amounts))
+    return write_trade(Trade(*pair, flags, id, time_s, sequence=sequence, rest_ns=rest_ns, **amounts))

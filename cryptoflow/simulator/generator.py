@@ -216,7 +216,7 @@ class Generator:
         draw = walk.draw(number, number)
         price, quantity = draw.price / 10**walk.price_decimals, draw.quantity / 10**QUANTITY_DECIMALS
         market, from_coin, to_currency = walk.pair
-        time_s, time_ns = divmod(event_ns, NS_PER_S)
+        time_s, rest_ns = divmod(event_ns, NS_PER_S)
         least_ns, most_ns = RECEIVED_AFTER_NS
         received_ns = self._newest_ns + least_ns + int(self._rng.random() * (most_ns - least_ns))
         return Trade(
@@ -231,7 +231,7 @@ class Generator:
             total=quantity * price,
             received_s=received_ns // NS_PER_S,
             sequence=number + 1,
-            time_ns=time_ns,
+            rest_ns=rest_ns,
             received_ns=received_ns % NS_PER_S,
         )
 

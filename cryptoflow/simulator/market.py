@@ -87,7 +87,7 @@ class Traded(NamedTuple):
         any websocket tells."""
         market, from_coin, to_currency = self.pair
         price, quantity = self.price / 10**self.price_decimals, self.quantity / 10**self.quantity_decimals
-        time_s, time_ns = divmod(self.time_ns // 1000 * 1000, NS_PER_S)
+        time_s, rest_ns = divmod(self.time_ns // 1000 * 1000, NS_PER_S)
         return Trade(
             market=market,
             from_coin=from_coin,
@@ -95,7 +95,7 @@ class Traded(NamedTuple):
             flags="2" if self.buy else "1",
             id=str(self.id),
             time_s=time_s,
-            time_ns=time_ns,
+            rest_ns=rest_ns,
             quantity=quantity,
             price=price,
             total=price * quantity,

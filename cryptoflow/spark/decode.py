@@ -222,7 +222,7 @@ def _trades(batch: pa.RecordBatch, ahead_s: float) -> pa.RecordBatch:
     time_s, received_us = _seconds(trades), _micros(batch)
     readable = ~_too_far(time_s, received_us)
     readable[list(reasons)] = False
-    time_ns = time_s * NS_PER_S + np.array([trade.time_ns for trade in trades], np.int64)
+    time_ns = time_s * NS_PER_S + np.array([trade.rest_ns for trade in trades], np.int64)
     latest_us = received_us + int(ahead_s * US_PER_S)
     event_us = np.minimum(time_ns // NS_PER_US, latest_us)
     columns = [

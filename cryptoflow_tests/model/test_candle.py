@@ -42,7 +42,7 @@ def trades(draw: st.DrawFn) -> Trade:
         flags=str(draw(flags)),
         id=draw(ids),
         time_s=draw(st.integers(NOON_S, NOON_S + 150)),
-        time_ns=draw(st.sampled_from([0, 1, NS_PER_S - 1])),
+        rest_ns=draw(st.sampled_from([0, 1, NS_PER_S - 1])),
         quantity=draw(amounts),
         price=draw(st.decimals("0.00000001", 10**6, places=8).map(float)),
         total=draw(amounts),
@@ -52,7 +52,7 @@ def trades(draw: st.DrawFn) -> Trade:
 streams = st.lists(trades(), min_size=1, max_size=40, unique_by=lambda trade: trade.identity)
 
 
-def a_trade(id: str = "1", flags: int = BUY, price: float = 2.0, time_ns: int = 0, time_s: int = NOON_S) -> Trade:
+def a_trade(id: str = "1", flags: int = BUY, price: float = 2.0, rest_ns: int = 0, time_s: int = NOON_S) -> Trade:
     return Trade(
         market="Coinbase",
         from_coin="BTC",
@@ -60,7 +60,7 @@ def a_trade(id: str = "1", flags: int = BUY, price: float = 2.0, time_ns: int = 
         flags=str(flags),
         id=id,
         time_s=time_s,
-        time_ns=time_ns,
+        rest_ns=rest_ns,
         quantity=0.1,
         price=price,
         total=0.1 * price,
@@ -131,7 +131,7 @@ def test_a_duplicate_with_another_time_opens_no_second_window() -> None:
 
 
 def test_nanoseconds_decide_open_and_close() -> None:
-    candle = only_candle(a_trade("1", price=1.0, time_ns=2), a_trade("2", price=2.0, time_ns=1))
+    candle = only_candle(a_trade("1", price=1.0, rest_ns=2), a_trade("2", price=2.0, rest_ns=1))
     assert (candle.open, candle.close) == (2.0, 1.0)
 
 

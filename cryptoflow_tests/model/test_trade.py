@@ -47,7 +47,7 @@ trades = st.builds(
     total=amounts,
     received_s=st.none() | st.integers(0, MAX_TIME_S),
     sequence=st.none() | st.integers(0, 2**53),
-    time_ns=st.integers(0, NS_PER_S - 1),
+    rest_ns=st.integers(0, NS_PER_S - 1),
     received_ns=st.none() | st.integers(0, NS_PER_S - 1),
 )
 
@@ -85,7 +85,7 @@ def test_a_written_trade_is_a_frame_of_the_feed(trade: Trade) -> None:
 def test_every_field_comes_from_its_place() -> None:
     assert read_trade(frame()) == Trade(
         "Coinbase", "BTC", "USD", "1", "155073843", 1618335983, 0.00480162, 63239.88, 303.6538726056,
-        received_s=1618335983, sequence=852777369, time_ns=471000000, received_ns=615000000,
+        received_s=1618335983, sequence=852777369, rest_ns=471000000, received_ns=615000000,
     )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def generated(count: int, rng: random.Random) -> list[Trade]:
             from_coin=pair[0],
             to_currency=pair[1],
             time_s=NOON_S + rng.choice([0, 0, 59, 60, 61, 179]),
-            time_ns=rng.choice([0, 0, 1, NS_PER_S - 1]),
+            rest_ns=rng.choice([0, 0, 1, NS_PER_S - 1]),
             price=rng.choice([60_000.12, 60_000.13, round(rng.uniform(1, 90_000), 2)]),
             quantity=round(rng.uniform(0, 10), 8),
             total=round(rng.uniform(0, 100_000), 8),

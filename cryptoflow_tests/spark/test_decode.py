@@ -21,7 +21,7 @@ from cryptoflow_tests.spark.streaming import NOON_S, a_trade
 AHEAD_S = 60.0
 US_PER_S = 1_000_000
 
-PLAIN = {name: json.dumps(value) for name, value in json.loads(write_trade(a_trade(7, time_ns=5))).items()}
+PLAIN = {name: json.dumps(value) for name, value in json.loads(write_trade(a_trade(7, rest_ns=5))).items()}
 PLAIN |= {"RTS": str(NOON_S), "CCSEQ": "5", "RTSNS": "6"}
 """A trade's frame: the JSON of each of its fields."""
 
@@ -194,22 +194,22 @@ def test_a_trade_more_than_an_hour_ahead_of_its_receive_time_is_refused() -> Non
     st.sampled_from([0.5, 1.0, 60.0, 299.0]),
 )
 def test_a_trade_ahead_of_its_time_is_told_and_moves_the_watermark_only_so_far(
-    time_s: int, time_ns: int, received_us: int, ahead_s: float
+    time_s: int, rest_ns: int, received_us: int, ahead_s: float
 ) -> None:
     # received      latest that is allowed
     #     |---- ahead_s ----|            exchange time x: event_time is x before the edge, the edge behind it
     received_us += NOON_S * US_PER_S
-    row = only(a_trade(1, time_s=time_s, time_ns=time_ns), received_us, ahead_s)
+    row = only(a_trade(1, time_s=time_s, rest_ns=rest_ns), received_us, ahead_s)
     event_us = (row["event_time"] - EPOCH) // timedelta(microseconds=1)
     exchange_us, latest_us = row["time_ns"] // 1000, received_us + int(ahead_s * US_PER_S)
-    assert row["time_ns"] == time_s * NS_PER_S + time_ns
+    assert row["time_ns"] == time_s * NS_PER_S + rest_ns
     assert row["readable"]
     assert row["ahead"] == (exchange_us > latest_us)
     assert event_us == min(exchange_us, latest_us)
 
 
 def test_it_tells_pair_side_and_place() -> None:
-    trade = a_trade(7, market="M", from_coin="A", to_currency="B", flags="9", time_ns=5)
+    trade = a_trade(7, market="M", from_coin="A", to_currency="B", flags="9", rest_ns=5)
     row = only(trade)
     told = {name: row[name] for name in ("pair", "id", "id_number", "price", "quantity", "total", "side")}
     assert told == {"pair": "M~A~B", "id": "7", "id_number": 7, "price": 2.0, "quantity": 1.0, "total": 2.0, "side": 1}

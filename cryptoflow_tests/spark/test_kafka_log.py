@@ -128,7 +128,7 @@ def test_marked_trades_are_told_by_pair_hour_and_partition_with_where_they_lie(
     spark: SparkSession, kafka: KafkaSettings, producer: Any
 ) -> None:
     late = [a_trade(number, time_s=NOON_S - 1 - number * 1000) for number in range(5)]
-    ahead = a_trade(9, time_s=NOON_S + 301, time_ns=7)
+    ahead = a_trade(9, time_s=NOON_S + 301, rest_ns=7)
     fine = a_trade(10)
     put(producer, kafka, 0, *frames(fine, *late), b"garbage")
     put(producer, kafka, 1, *frames(ahead, late[0], fine))

@@ -127,7 +127,7 @@ def test_late_trades_and_duplicates_are_left_out_and_counted_exactly(streaming: 
     run.await_written()
     edge_s = later_s - int(SETTINGS.watermark_s)
     run.await_watermark(edge_s)
-    barely = [a_trade(100 + number, time_s=edge_s, time_ns=1000) for number in range(3)]
+    barely = [a_trade(100 + number, time_s=edge_s, rest_ns=1000) for number in range(3)]
     late = [a_trade(200 + number, time_s=edge_s - number) for number in range(7)]
     run.send([*late, *barely, *on_time[5:8], a_trade(300, time_s=later_s)])
     run.await_written()

@@ -47,7 +47,7 @@ def test_a_record_is_cryptocompares_frame_with_the_venues_id_sequence_nanosecond
     )
     assert trade == read_trade(record)
     assert trade == Trade(
-        *PAIR, "1", "72823289", 1_723_491_510, 0.00022946, 59121.8, 13.566088228, sequence=72823289, time_ns=575191000
+        *PAIR, "1", "72823289", 1_723_491_510, 0.00022946, 59121.8, 13.566088228, sequence=72823289, rest_ns=575191000
     )
 
 

@@ -38,7 +38,7 @@ trades = st.builds(
     texts, texts, texts, st.integers(0, 15).map(str), texts, st.integers(0, int(NOW_S)),
     amounts, amounts, amounts,
     sequence=st.none() | st.integers(0, 2**53),
-    time_ns=st.integers(0, 999_999_999),
+    rest_ns=st.integers(0, 999_999_999),
 )  # fmt: skip
 
 
