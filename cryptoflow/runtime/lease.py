@@ -34,7 +34,7 @@ GAVE_UP_S = 0.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Holder(msgspec.Struct, frozen=True):
+class HoldingProcess(msgspec.Struct, frozen=True):
     """A process, told by its pid and the time it was created, in s since the epoch."""
 
     pid: int
@@ -64,7 +64,7 @@ def lease(home: Path, run_id: str, part: str) -> Iterator[Lease]:
         PrerequisiteError: HOME can't be written.
     """
     process = psutil.Process()
-    holder = msgspec.json.encode(Holder(process.pid, process.create_time(), _boot_id())).decode()
+    holder = msgspec.json.encode(HoldingProcess(process.pid, process.create_time(), _boot_id())).decode()
     path = _path(home, run_id, part)
     with ExitStack() as stack:
         try:
@@ -147,9 +147,9 @@ def _is_overdue(path: Path, margin_s: float) -> bool:
     return time.monotonic() > promised_s + margin_s
 
 
-def _holder(path: Path) -> Holder | None:
+def _holder(path: Path) -> HoldingProcess | None:
     text = owner_of(path).partition("\n")[0]
-    return msgspec.json.decode(text, type=Holder) if text else None
+    return msgspec.json.decode(text, type=HoldingProcess) if text else None
 
 
 def _promised_s(path: Path) -> float | None:
@@ -170,7 +170,7 @@ def _end(path: Path) -> None:
         _comes(lambda: not held(path), END_S)
 
 
-def _kill(holder: Holder) -> bool:
+def _kill(holder: HoldingProcess) -> bool:
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(holder.pid)
         # In another container the pid is another process here.

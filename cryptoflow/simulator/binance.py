@@ -19,7 +19,7 @@ from cryptoflow.simulator.limits import Limit, Window
 from cryptoflow.simulator.market import Traded, aggregate_of, decimal_text, decimal_units, of_aggregate
 from cryptoflow.simulator.rest import Answer, Request, answer, whole, whole_seconds
 from cryptoflow.simulator.stages import Fields
-from cryptoflow.simulator.venue import Arrival, Exchange, Inbound, Session
+from cryptoflow.simulator.venue import Arrival, Exchange, Inbound, Subscriber
 
 NS_PER_MS = 1_000_000
 MS_PER_S = 1000
@@ -140,8 +140,8 @@ class Binance(Exchange):
     def connects(self) -> Limit:
         return Window(CONNECTS * self.config.limit_factor, CONNECTS_PERIOD_S)
 
-    def admit(self, arrival: Arrival) -> Session:
-        return BinanceSession(self, arrival.target)
+    def admit(self, arrival: Arrival) -> Subscriber:
+        return BinanceSubscriber(self, arrival.target)
 
     # The REST
 
@@ -345,7 +345,7 @@ def kline(bar: Bar, width_s: int, price_decimals: int) -> list[Any]:
     ]
 
 
-class BinanceSession(Session):
+class BinanceSubscriber(Subscriber):
     """One client.
 
     Args:

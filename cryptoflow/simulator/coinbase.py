@@ -21,7 +21,7 @@ from cryptoflow.simulator.limits import Bucket, Limit
 from cryptoflow.simulator.market import Traded, decimal_text, decimal_units, order_of
 from cryptoflow.simulator.rest import Answer, Request, answer, whole
 from cryptoflow.simulator.stages import Fields
-from cryptoflow.simulator.venue import Arrival, Exchange, Inbound, Session
+from cryptoflow.simulator.venue import Arrival, Exchange, Inbound, Subscriber
 
 CHANNELS = ("matches", "heartbeat")
 
@@ -128,8 +128,8 @@ class Coinbase(Exchange):
                 return self.has(product)
         return None
 
-    def admit(self, arrival: Arrival) -> Session:
-        return CoinbaseSession(self)
+    def admit(self, arrival: Arrival) -> Subscriber:
+        return CoinbaseSubscriber(self)
 
     def heartbeat(self, product: str, subscription: str) -> bytes:
         """A sign of life, with the id of the product's last trade."""
@@ -281,7 +281,7 @@ def moment(query: dict[str, str], name: str, default_s: int) -> int:
     return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
 
 
-class CoinbaseSession(Session):
+class CoinbaseSubscriber(Subscriber):
     """One client."""
 
     def __init__(self, venue: Coinbase) -> None:

@@ -179,7 +179,7 @@ class CryptoCompare(Venue):
         api_key = api_key_of(arrival.target, arrival.headers)
         return refusal(self.faults, api_key, self._connects.within(60, arrival.now_s), arrival.active)
 
-    def admit(self, arrival: Arrival) -> "Session":
+    def admit(self, arrival: Arrival) -> "StreamerSubscriber":
         self._connects.add(arrival.now_s)
         first = welcome(
             self.faults,
@@ -190,7 +190,7 @@ class CryptoCompare(Venue):
             time_ms=arrival.now_ms,
             socket_id=uuid.uuid4().hex[:20],
         )
-        return Session(self.faults, self._history, first, self.clock_ns)
+        return StreamerSubscriber(self.faults, self._history, first, self.clock_ns)
 
 
 ANSWERS = ("20", "16", "3", "17", "18", "401", "429", "500")
@@ -208,7 +208,7 @@ def _type_of(frame: bytes) -> str:
         return ""
 
 
-class Session(venue.Session):
+class StreamerSubscriber(venue.Subscriber):
     """One client's subscriptions and what it is answered.
 
     Args:

@@ -29,7 +29,7 @@ def venue_of(config: SimulatorConfig, clock_ns: Callable[[], int] = time.time_ns
     return VENUE_CLASSES[config.venue](config, clock_ns)
 
 
-class Feed:
+class EventStream:
     """The events of a venue, one source event at a time."""
 
     def __init__(self, venue: Venue) -> None:
@@ -70,8 +70,8 @@ def frames(
     Raises:
         ConfigError: the replay file can't be read, or a subscription is no trade channel.
     """
-    feed = Feed(venue_of(config, clock_ns))
-    while not feed.ended:
-        for event in feed.advance(subscriptions):
+    stream = EventStream(venue_of(config, clock_ns))
+    while not stream.ended:
+        for event in stream.advance(subscriptions):
             if event.subscription is None or event.subscription in subscriptions:
                 yield event.frame

@@ -107,7 +107,7 @@ class Simulator:
     @property
     def subscriptions(self) -> tuple[str, ...]:
         """What the connected clients are subscribed to, client by client."""
-        return tuple(item for client in tuple(self._running.clients) for item in client.session.subscriptions)
+        return tuple(item for client in tuple(self._running.clients) for item in client.subscriber.subscriptions)
 
     def sent_frames(self) -> list[bytes]:
         """Every frame sent to clients so far, in order, but the protocol's answers, errors and heartbeats.

@@ -24,7 +24,7 @@ from cryptoflow.simulator.limits import Bucket, Limit, Window
 from cryptoflow.simulator.market import Traded, decimal_text, decimal_units, order_of
 from cryptoflow.simulator.rest import Answer, Request, answer, whole
 from cryptoflow.simulator.stages import Fields
-from cryptoflow.simulator.venue import Arrival, Exchange, Inbound, Session
+from cryptoflow.simulator.venue import Arrival, Exchange, Inbound, Subscriber
 
 SNAPSHOT = 50
 """Trades of a snapshot."""
@@ -123,8 +123,8 @@ class Kraken(Exchange):
         amounts = *decimal_units(f"{row['price']:f}"), *decimal_units(f"{row['qty']:f}")
         return Traded(pair, id_, id_, time_of(row["timestamp"]), *amounts, row["side"] == "buy")
 
-    def admit(self, arrival: Arrival) -> Session:
-        return KrakenSession(self, next(self.connections))
+    def admit(self, arrival: Arrival) -> Subscriber:
+        return KrakenSubscriber(self, next(self.connections))
 
     @property
     def system(self) -> str:
@@ -300,7 +300,7 @@ def _failed(error: str, status: int = 200) -> Answer:
     return answer({"error": [error]}, status)
 
 
-class KrakenSession(Session):
+class KrakenSubscriber(Subscriber):
     """One client.
 
     Args:

@@ -31,12 +31,12 @@ from websockets.protocol import State
 from cryptoflow.errors import ServiceError, SocketLeftError
 from cryptoflow.simulator.config import SimulatorConfig
 from cryptoflow.simulator.events import Event, Kind
-from cryptoflow.simulator.feed import Feed, venue_of
+from cryptoflow.simulator.feed import EventStream, venue_of
 from cryptoflow.simulator.limits import Window
 from cryptoflow.simulator.pacing import Stopwatch
 from cryptoflow.simulator.rest import Answer, Request
 from cryptoflow.simulator.sent import Ids, Sent
-from cryptoflow.simulator.venue import Arrival, Session
+from cryptoflow.simulator.venue import Arrival, Subscriber
 
 BATCH = 256
 """Source events between two looks at the sockets: some ms of work."""
@@ -73,7 +73,7 @@ class Client:
     """One socket that was let in."""
 
     socket: ServerConnection
-    session: Session
+    subscriber: Subscriber
     inbound: Window | None
     """How many frames it may send."""
     muted: bool = False
@@ -146,7 +146,7 @@ class Server:
         self.venue = venue_of(config)
         self._config = config
         self._changed = changed
-        self._feed = Feed(self.venue)
+        self._events = EventStream(self.venue)
         self._stopwatch = Stopwatch()
         self.venue.stream_s = lambda: self._stopwatch.read(time.monotonic())
         self._started_s = time.monotonic()
@@ -223,7 +223,7 @@ class Server:
         if for_s:
             asyncio.get_running_loop().call_later(for_s, self.maintain, 0.0)
             for client in self.clients:
-                client.send(client.session.goodbye())
+                client.send(client.subscriber.goodbye())
                 self._close(client, GOING_AWAY, "maintenance")
         self._changed()
 
@@ -303,7 +303,7 @@ class Server:
         """Each subscription and the clients that have it."""
         listeners: dict[str, list[Client]] = {}
         for client in self.clients:
-            for subscription in client.session.subscriptions if client.live else ():
+            for subscription in client.subscriber.subscriptions if client.live else ():
                 listeners.setdefault(subscription, []).append(client)
         return listeners
 
@@ -311,10 +311,10 @@ class Server:
         now_s = self._stopwatch.read(time.monotonic())
         events: list[Event] = []
         for _ in range(BATCH):
-            due_s = self._feed.next_due_s()
+            due_s = self._events.next_due_s()
             if due_s is None or due_s > now_s:
                 break
-            events += self._feed.advance(subscriptions)
+            events += self._events.advance(subscriptions)
         return events
 
     def _deliver(self, events: Sequence[Event], listeners: Mapping[str, Sequence[Client]]) -> None:
@@ -325,12 +325,12 @@ class Server:
                 self._send(event, receivers)
         for client in everybody:
             client.flush()
-        self.finished = self._feed.ended
+        self.finished = self._events.ended
         self._changed()
 
     def _send(self, event: Event, receivers: Sequence[Client]) -> None:
         for client in receivers:
-            client.outbox.append(client.session.dress(event.frame))
+            client.outbox.append(client.subscriber.dress(event.frame))
         if event.kind is Kind.CONTROL:
             return
         self.venue.note(event)
@@ -344,7 +344,7 @@ class Server:
 
     async def _rest(self, *, runs: bool) -> None:
         """Waits for the next event's time, or a change of the listeners."""
-        due_s = self._feed.next_due_s() if runs else None
+        due_s = self._events.next_due_s() if runs else None
         wait_s = None if due_s is None else due_s - self._stopwatch.read(time.monotonic())
         if wait_s is not None and wait_s <= 0:
             await asyncio.sleep(0)
@@ -359,7 +359,7 @@ class Server:
             await asyncio.sleep(heartbeat_s or 3600)
             for client in self.clients if heartbeat_s else ():
                 if client.live and not client.socket.paused:
-                    client.send(client.session.beat(idle=client.idle))
+                    client.send(client.subscriber.beat(idle=client.idle))
                     client.idle = True
 
     # The clients
@@ -390,7 +390,7 @@ class Server:
             socket.heard = lambda opcode: self._heard(client, opcode)
         self.clients.append(client)
         self.connects += 1
-        client.send(client.session.opened())
+        client.send(client.subscriber.opened())
         self._listeners_changed()
         return client
 
@@ -403,7 +403,7 @@ class Server:
             return True
         self.venue.tally.broken["messages"] += 1
         try:
-            client.send(client.session.too_fast())
+            client.send(client.subscriber.too_fast())
         except SocketLeftError as leave:
             self._leave(client, leave)
         return False
@@ -434,7 +434,7 @@ class Server:
     def _reply(self, client: Client, frame: bytes) -> None:
         if not client.live:  # it sent the request and its close in one go
             return
-        for event in client.session.receive(frame):
+        for event in client.subscriber.receive(frame):
             self._send(event, (client,))
         client.flush()
         self._listeners_changed()
@@ -444,14 +444,14 @@ class Server:
         self._changed()
 
     def _give_notice(self, client: Client) -> None:
-        client.send(client.session.goodbye())
+        client.send(client.subscriber.goodbye())
         if self._config.faults.notice_s:
             asyncio.get_running_loop().call_later(self._config.faults.notice_s, self._close, client)
         else:
             self._close(client)
 
     def _close_unless_subscribed(self, client: Client) -> None:
-        if not client.session.subscribed:
+        if not client.subscriber.subscribed:
             self.venue.tally.broken["subscribe_within"] += 1
             self._close(client)
 

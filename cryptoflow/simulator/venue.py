@@ -59,7 +59,7 @@ class Arrival(NamedTuple):
     """Of the wall clock."""
 
 
-class Session(ABC):
+class Subscriber(ABC):
     """One client's subscriptions and what it is answered."""
 
     @property
@@ -177,7 +177,7 @@ class Venue(ABC):
         return None
 
     @abstractmethod
-    def admit(self, arrival: Arrival) -> Session:
+    def admit(self, arrival: Arrival) -> Subscriber:
         """The session of a client that is let in."""
 
     def outage(self, *, maintenance: bool) -> Answer:

@@ -9,7 +9,7 @@ from cryptoflow.simulator.events import Event
 from cryptoflow.simulator.faults import Faults
 from cryptoflow.simulator.feed import venue_of
 from cryptoflow.simulator.rest import Answer, Request
-from cryptoflow.simulator.venue import Arrival, Exchange, Session
+from cryptoflow.simulator.venue import Arrival, Exchange, Subscriber
 
 START_S = 1_790_000_000
 """Not the begin of a minute."""
@@ -31,12 +31,12 @@ def exchange(venue: VenueName, trades: int = 0, **changes: Any) -> Exchange:
     return made
 
 
-def admitted(venue: Exchange, target: str = "/") -> Session:
+def admitted(venue: Exchange, target: str = "/") -> Subscriber:
     """A session of a client that was let in."""
     return venue.admit(Arrival(target, {}, "::1", 0, 0.0, 0.0, 0))
 
 
-def said(to: Session, request: object) -> list[Any]:
+def said(to: Subscriber, request: object) -> list[Any]:
     """What a session answers to a request, decoded."""
     frame = request if isinstance(request, bytes) else msgspec.json.encode(request)
     return [msgspec.json.decode(event.frame) for event in to.receive(frame)]

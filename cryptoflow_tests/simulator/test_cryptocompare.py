@@ -9,7 +9,7 @@ from cryptoflow.simulator.cryptocompare import (
     REPLAYED_TRADES,
     Connects,
     History,
-    Session,
+    StreamerSubscriber,
     api_key_of,
     control,
     force_disconnect,
@@ -41,15 +41,15 @@ REAL_WELCOME = [
 ]
 
 
-def session(faults: Faults | None = None, history: History | None = None) -> Session:
-    return Session(faults or Faults(), history or History())
+def session(faults: Faults | None = None, history: History | None = None) -> StreamerSubscriber:
+    return StreamerSubscriber(faults or Faults(), history or History())
 
 
-def ask(to: Session, **request: object) -> list[dict[str, Any]]:
+def ask(to: StreamerSubscriber, **request: object) -> list[dict[str, Any]]:
     return [msgspec.json.decode(event.frame) for event in to.receive(msgspec.json.encode(request))]
 
 
-def add(to: Session, *subs: str) -> list[dict[str, Any]]:
+def add(to: StreamerSubscriber, *subs: str) -> list[dict[str, Any]]:
     return ask(to, action="SubAdd", subs=list(subs))
 
 
