@@ -6,13 +6,14 @@ from pathlib import Path
 
 import dagster as dg
 from dagster import RunsFilter
+
+# Dagster has no public name for the storage that keeps a file for each run.
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
-from cryptoflow import settings
-from cryptoflow.defs.runs import OVER
+from cryptoflow.defs.runs import OVER, own_home
 from cryptoflow.runtime.lease import working_runs
 from cryptoflow.runtime.status import forget_status
-from cryptoflow.settings import HistorySettings
+from cryptoflow.settings import HistorySettings, load
 
 PAGE = 100
 """Runs that are looked up at once, however many there are."""
@@ -21,27 +22,32 @@ PAGE = 100
 @dg.op(description="Deletes all that the runs left which ended longer ago than CRYPTOFLOW_HISTORY_DAYS.")
 def delete_old_runs(context: dg.OpExecutionContext) -> None:
     """Delete them, and say how many they were."""
-    days = settings.load(HistorySettings).days
+    days = load(HistorySettings).days
     jobs = [job.name for job in context.repository_def.get_all_jobs()]
-    deleted = delete_ended(context.instance, jobs, datetime.now(UTC) - timedelta(days=days)) if days else 0
+    before = datetime.now(UTC) - timedelta(days=days)
+    deleted = delete_ended(context.instance, jobs, before, own_home()) if days else 0
     context.log.info(f"{deleted} runs deleted that ended over {days:g} days ago." if days else "All runs are kept.")
     context.add_output_metadata({"deleted_runs": deleted, "days": days})
 
 
-def delete_ended(instance: dg.DagsterInstance, jobs: Iterable[str], before: datetime) -> int:
-    """Delete the runs of the jobs that ended before a time (aware), but those that are needed; gives their number."""
+def delete_ended(instance: dg.DagsterInstance, jobs: Iterable[str], before: datetime, home: Path) -> int:
+    """Delete the runs of the jobs that ended before a time (aware), but those that are needed; gives their number.
+
+    Args:
+        home: where the runs leave their figures.
+    """
     deleted = 0
     for job in jobs:
-        for run_id in _old_runs(instance, job, before):
-            _delete(instance, run_id)
+        for run_id in _old_runs(instance, job, before, home):
+            _delete(instance, run_id, home)
             deleted += 1
     return deleted
 
 
-def _old_runs(instance: dg.DagsterInstance, job: str, before: datetime) -> Iterator[str]:
+def _old_runs(instance: dg.DagsterInstance, job: str, before: datetime, home: Path) -> Iterator[str]:
     """The runs of the job that ended before a time. Each must be gone when the next one is asked for."""
     # One that is over in the record may still drain.
-    kept = _last_of_assets(instance) | set(working_runs(settings.home()))
+    kept = _last_of_assets(instance) | set(working_runs(home))
     over = RunsFilter(job_name=job, statuses=OVER, updated_before=before)
     while found := [run_id for run_id in instance.get_run_ids(over, limit=PAGE + len(kept)) if run_id not in kept]:
         yield from found
@@ -54,9 +60,9 @@ def _last_of_assets(instance: dg.DagsterInstance) -> set[str]:
     return {record.run_id for records in found for record in records}
 
 
-def _delete(instance: dg.DagsterInstance, run_id: str) -> None:
+def _delete(instance: dg.DagsterInstance, run_id: str, home: Path) -> None:
     instance.compute_log_manager.delete_logs(prefix=[run_id])
-    forget_status(settings.home(), run_id)
+    forget_status(home, run_id)
     instance.delete_run(run_id)
     storage = instance.event_log_storage
     if isinstance(storage, SqliteEventLogStorage):

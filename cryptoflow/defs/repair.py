@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
+
+# A sensor has no public way to ask for a run of a range of partitions; a backfill launched in the UI sets these tags.
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from cryptoflow.defs.assets import TRADES_TOPIC
 from cryptoflow.defs.resources import CassandraResource, KafkaResource, SparkResource
-from cryptoflow.defs.runs import draining_run, live_runs, past_runs
+from cryptoflow.defs.runs import draining_run, live_runs, own_home, past_runs
 from cryptoflow.defs.streaming import MAX_RUNTIME_TAG, StreamingConfig, streaming
 from cryptoflow.errors import CryptoflowError
 from cryptoflow.model.verdict import VERDICTS
@@ -241,9 +243,10 @@ def repair_marked_hours(context: dg.SensorEvaluationContext) -> dg.SensorResult 
 
 
 def _at_work(instance: dg.DagsterInstance) -> str | None:
-    for run in live_runs(instance, [REPAIR]):
+    home = own_home()
+    for run in live_runs(instance, [REPAIR], home):
         return f"Run {run.run_id} of {REPAIR} is {run.status.value}."
-    if run_id := draining_run(instance, REPAIR):
+    if run_id := draining_run(instance, REPAIR, home):
         return f"Run {run_id} is over in Dagster's record, but its process still works."
     return None
 

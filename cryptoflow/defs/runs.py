@@ -57,30 +57,37 @@ LOOK_BACK = 12
 """Past runs that are looked at: as many as it takes to come to the longest delay between two."""
 
 
-def live_runs(instance: dg.DagsterInstance, jobs: Sequence[str]) -> list[dg.DagsterRun]:
-    """The runs of the jobs that live; those that hang are ended first, and the record of those that have died."""
+def own_home() -> Path:
+    """The CRYPTOFLOW_HOME of this process: what Dagster starts asks for it here, and hands it on."""
+    return settings.home()
+
+
+def live_runs(instance: dg.DagsterInstance, jobs: Sequence[str], home: Path) -> list[dg.DagsterRun]:
+    """The runs of the jobs that live; those that hang are ended first, and the record of those that have died.
+
+    Args:
+        home: of a run that has not come to name its own.
+    """
     records = [record for job in jobs for record in instance.get_run_records(RunsFilter(job_name=job, statuses=LIVE))]
-    return [record.dagster_run for record in records if not _ended_if_dead(instance, record)]
+    return [
+        record.dagster_run
+        for record in records
+        if not _ended_if_dead(instance, record, Path(record.dagster_run.tags.get(HOME_TAG, home)))
+    ]
 
 
-def home_of(run: dg.DagsterRun) -> Path:
-    """The CRYPTOFLOW_HOME of a run; this process's own for one that has not come to name it."""
-    return Path(run.tags.get(HOME_TAG, settings.home()))
-
-
-def _ended_if_dead(instance: dg.DagsterInstance, record: RunRecord) -> bool:
+def _ended_if_dead(instance: dg.DagsterInstance, record: RunRecord, home: Path) -> bool:
     run = record.dagster_run
     if run.status == DagsterRunStatus.QUEUED:
         return False
-    lease.end_stalled(home_of(run), run.run_id, STALL_MARGIN_S, STALL_LOOK_S)
-    if dead := _is_dead(instance, record):
-        _end_record(instance, run, STALLED if lease.gave_up(home_of(run), run.run_id) else KILLED)
+    lease.end_stalled(home, run.run_id, STALL_MARGIN_S, STALL_LOOK_S)
+    if dead := _is_dead(instance, record, home):
+        _end_record(instance, run, STALLED if lease.gave_up(home, run.run_id) else KILLED)
     return dead
 
 
-def _is_dead(instance: dg.DagsterInstance, record: RunRecord) -> bool:
-    run = record.dagster_run
-    home, now_s = home_of(run), time.time()
+def _is_dead(instance: dg.DagsterInstance, record: RunRecord, home: Path) -> bool:
+    run, now_s = record.dagster_run, time.time()
     if not home.is_dir() and HOME_TAG in run.tags:
         return now_s - _last_event_s(instance, run.run_id) > SILENT_S
     if lease.alive(home, run.run_id):
@@ -103,16 +110,16 @@ def _end_record(instance: dg.DagsterInstance, run: dg.DagsterRun, said: str) -> 
     instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
-def draining_run(instance: dg.DagsterInstance, job: str) -> str | None:
-    """The id of a run of the job that is over in the record while its process still works.
+def draining_run(instance: dg.DagsterInstance, job: str, home: Path) -> str | None:
+    """The id of a run of the job that is over in the record while its process still works, in that home.
 
     One that has had its time is killed.
     """
-    for run_id in lease.working_runs(settings.home()):
+    for run_id in lease.working_runs(home):
         record = instance.get_run_record_by_id(run_id)
         if record and record.dagster_run.job_name == job and record.dagster_run.is_finished:
             if time.time() - _ended_s(record) > OVERDUE_S:
-                lease.end_holders(settings.home(), run_id)
+                lease.end_holders(home, run_id)
             return run_id
     return None
 

@@ -6,7 +6,7 @@ import dagster as dg
 from dagster import RunsFilter
 
 from cryptoflow.defs.jobs import kafka_mode, memory_mode
-from cryptoflow.defs.runs import live_runs
+from cryptoflow.defs.runs import live_runs, own_home
 from cryptoflow.defs.streaming import GRACE_S, MAX_RUNTIME_TAG
 from cryptoflow.settings import TimedKafkaSettings, TimedMemorySettings, TimedSettings, load, unusable
 
@@ -19,7 +19,7 @@ def _timed(job: dg.JobDefinition, model: type[TimedSettings]) -> dg.ScheduleDefi
     """
 
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        if runs := live_runs(context.instance, [job.name]):
+        if runs := live_runs(context.instance, [job.name], own_home()):
             return dg.SkipReason(_still_on(context.instance, runs[0]))
         return _request(job, load(model))
 

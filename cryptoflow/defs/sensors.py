@@ -7,7 +7,7 @@ import dagster as dg
 from cryptoflow.defs.jobs import STREAMING, aggregate, ingest, kafka_mode
 from cryptoflow.defs.repair import REPAIR
 from cryptoflow.defs.resources import works_here
-from cryptoflow.defs.runs import draining_run, live_runs, past_runs
+from cryptoflow.defs.runs import draining_run, live_runs, own_home, past_runs
 from cryptoflow.launch import failure
 from cryptoflow.runtime.relaunch import reason_to_wait
 
@@ -32,10 +32,11 @@ def _keep_running(job: dg.JobDefinition, name: str) -> dg.SensorDefinition:
 
 def _at_work(instance: dg.DagsterInstance, job: str) -> str | None:
     """Which run does the job's work now."""
-    for run in live_runs(instance, [each.name for each in STREAMING]):
+    home = own_home()
+    for run in live_runs(instance, [each.name for each in STREAMING], home):
         if run.job_name == job or (run.job_name == kafka_mode.name and works_here(run.run_config)):
             return f"Run {run.run_id} of {run.job_name} is {run.status.value}."
-    if run_id := draining_run(instance, job):
+    if run_id := draining_run(instance, job, home):
         return f"Run {run_id} is over in Dagster's record, but its process still drains."
     return None
 
@@ -56,7 +57,7 @@ def _too_early(instance: dg.DagsterInstance, job: str, since_s: float) -> str | 
 )
 def end_dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Look after all jobs."""
-    alive = live_runs(context.instance, [*(job.name for job in STREAMING), REPAIR])
+    alive = live_runs(context.instance, [*(job.name for job in STREAMING), REPAIR], own_home())
     return dg.SkipReason(f"{len(alive)} runs live or wait.")
 
 

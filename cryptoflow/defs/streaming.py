@@ -14,7 +14,7 @@ from pydantic import Field
 from cryptoflow import settings
 from cryptoflow.defs.assets import events_of
 from cryptoflow.defs.failures import as_failure
-from cryptoflow.defs.runs import BY_SIGNAL, HOME_TAG
+from cryptoflow.defs.runs import BY_SIGNAL, HOME_TAG, own_home
 from cryptoflow.feeds.events import ClientEvent, Connected
 from cryptoflow.pipeline.part import RunContext
 from cryptoflow.runtime.lease import lease
@@ -143,7 +143,7 @@ def streaming(context: dg.OpExecutionContext, config: StreamingConfig) -> Iterat
     Raises:
         dg.Failure: for each CryptoflowError, with its sentence.
     """
-    home = settings.home()
+    home = own_home()
     at_work = Streaming(context, home)
     with as_failure():
         timeout_s = checked_timeout_s(config.timeout_s)

@@ -174,6 +174,7 @@ def _is_local(settings: SparkSettings) -> bool:
 
 def _jvm_is_gone() -> bool:
     """Whether the JVM has ended; its sockets break a moment before that shows."""
+    # PySpark has no public way to the JVM's process, which it never ends itself while Python lives.
     gateway = SparkContext._gateway
     assert gateway is not None
     try:

@@ -208,9 +208,9 @@ def test_a_run_is_looked_for_in_the_home_it_works_in(
     monkeypatch.setattr(runs, "START_S", -60)
     run = run_of("ingest", DagsterRunStatus.STARTED, instance, tags={HOME_TAG: str(elsewhere)})
     with lease(elsewhere, run.run_id, "part"):
-        assert live_runs(instance, ["ingest"]) == [instance.get_run_by_id(run.run_id)]
+        assert live_runs(instance, ["ingest"], tmp_path) == [instance.get_run_by_id(run.run_id)]
     killed_lease(tmp_path, run)  # is not looked at
-    assert live_runs(instance, ["ingest"]) == []
+    assert live_runs(instance, ["ingest"], tmp_path) == []
 
 
 def test_a_run_on_another_machine_is_alive_until_it_falls_silent(
@@ -219,9 +219,9 @@ def test_a_run_on_another_machine_is_alive_until_it_falls_silent(
     run = run_of("ingest", DagsterRunStatus.STARTED, instance, tags={HOME_TAG: str(tmp_path / "not-here")})
     instance.report_engine_event("it streams", run)
     monkeypatch.setattr(runs, "START_S", -60)
-    assert [each.run_id for each in live_runs(instance, ["ingest"])] == [run.run_id]
+    assert [each.run_id for each in live_runs(instance, ["ingest"], tmp_path)] == [run.run_id]
     monkeypatch.setattr(runs, "SILENT_S", -60)
-    assert live_runs(instance, ["ingest"]) == []
+    assert live_runs(instance, ["ingest"], tmp_path) == []
 
 
 @every_keeper
