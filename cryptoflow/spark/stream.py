@@ -25,6 +25,10 @@ POLL_S = 0.2
 """How often a waiting thread looks whether the query is alive, in s."""
 
 
+NONE_WRITTEN = -1
+"""In place of the number of a batch."""
+
+
 class Batch(msgspec.Struct, frozen=True):
     """What one micro-batch changed."""
 
@@ -68,6 +72,7 @@ class CandleStream:
         self._writing = threading.Lock()
         self._stopping = False
         self._failure: BaseException | None = None
+        self._written = NONE_WRITTEN
 
     def start(self, trigger_s: float | None = None) -> None:
         """Start the query, or go on from its checkpoint; `trigger_s` between batches, by default as configured.
@@ -76,7 +81,7 @@ class CandleStream:
             AggregationError: it can't be started, out of a damaged checkpoint for one.
         """
         trigger_s = self._settings.trigger_s if trigger_s is None else trigger_s
-        self._stopping, self._failure = False, None
+        self._stopping, self._failure, self._written = False, None, NONE_WRITTEN
         self._started.clear()
         try:
             self._query = self._begun(trigger_s)
@@ -116,6 +121,7 @@ class CandleStream:
             if self._stopping:
                 raise _StoppedError
             self._write(batch)
+            self._written = batch_id
 
     def check(self) -> None:
         """See that the query lives, unless it was stopped.
@@ -147,14 +153,23 @@ class CandleStream:
         self.check()
         if not covers(self.done(), wanted):
             self.stop()
+        if not covers(self.done(), wanted):
             self.start(trigger_s=0)
         while not (complete := covers(self.done(), wanted)) and not overdue():
-            self.check()
+            self._await_end()
+        while self._is_untold() and not overdue():
             self._await_end()
         return complete
 
+    def _is_untold(self) -> bool:
+        """Whether Spark has still to tell of the newest batch: it does so a moment after it has committed it."""
+        assert self._query is not None
+        told = self._query.lastProgress
+        return self._query.isActive and self._written > (told.batchId if told else NONE_WRITTEN)
+
     def _await_end(self) -> None:
         assert self._query is not None
+        self.check()
         try:
             self._query.awaitTermination(POLL_S)  # type: ignore[arg-type]
         except PySparkException:

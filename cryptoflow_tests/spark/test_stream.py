@@ -112,6 +112,17 @@ def test_drain_does_not_wait_for_the_next_trigger(streaming: Make) -> None:
     assert [candle.trades for candle in run.candles.values()] == [2]
 
 
+def test_drain_waits_for_the_metrics_of_its_last_batch(streaming: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Spark commits a batch, and tells of it a moment later: `drain` looks just between the two.
+    run = streaming(SparkSettings(trigger_s=3600))
+    run.send([a_trade(1)])
+    monkeypatch.setattr(run.stream, "done", lambda: {0: 1} if run.batches else {})
+    run.stream.start()
+    assert run.stream.drain({0: 1}, after(PATIENCE_S))
+    found = run.stream.metrics()
+    assert None not in (found.rows_per_s, found.state_rows, found.batch_ms)
+
+
 def test_drain_says_so_when_its_deadline_comes_first(streaming: Make) -> None:
     run = streaming()
     run.stream.start()
