@@ -6,26 +6,25 @@ from datetime import datetime, timedelta
 import msgspec
 
 from cryptoflow.model.offsets import Offsets, later, records
-from cryptoflow.model.window import EPOCH, ceil_window, floor_window
+from cryptoflow.model.window import ceil_window, floor_window
 from cryptoflow.tables.progress import Progress
 
 MS_BITS = 42
 """Enough for the time of any record, in ms."""
 
 
-def first_start(begins: Offsets, ends: Offsets, whole_from: datetime, kept_until: datetime, window_s: int) -> Progress:
+def first_start(begins: Offsets, whole_from: datetime, kept_until: datetime, window_s: int) -> Progress:
     """Where an aggregation starts that has no progress on record for its topic and tables.
 
+    Trades of windows that are left alone count as late: their hours get their verdicts by a repair.
+
     Args:
-        begins, ends: what the topic has.
+        begins: what the topic has.
         whole_from: the exchange time from which on the topic has all trades; the epoch: none was deleted.
         kept_until: the end of the newest window that has a candle out of another topic; the epoch: there is none.
     """
-    whole_from = ceil_window(whole_from, window_s)
-    origin = max(whole_from, kept_until)
-    # Trades of windows that another topic has finished wait for a repair; those cut off belong to rows that stay.
-    counted = begins if kept_until > whole_from else ends
-    return Progress(origin, dict(counted if origin > EPOCH else begins), dict(begins), origin, kept_until)
+    origin = max(ceil_window(whole_from, window_s), kept_until)
+    return Progress(origin, dict(begins), dict(begins), origin, origin)
 
 
 def next_start(stored: Progress, begins: Offsets) -> Progress:

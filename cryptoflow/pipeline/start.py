@@ -26,11 +26,11 @@ def start_of(kafka: KafkaSettings, settings: SparkSettings, ledger: Ledger, tabl
         KafkaError, CassandraError: they do not answer, or refuse something.
     """
     with open_log(kafka) as log:
-        begins, ends = log.begins(), log.ends()
+        begins = log.begins()
     stored = ledger.stored()
     if stored is None or stored.tables != tables:
         whole_from = _whole_from(kafka, begins, settings.ahead_s)
-        return first_start(begins, ends, whole_from, _kept_until(ledger, tables), settings.window_s)
+        return first_start(begins, whole_from, _kept_until(ledger, tables), settings.window_s)
     at = next_start(stored, begins)
     if covers(at.begins, begins):
         return at
