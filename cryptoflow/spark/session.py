@@ -31,6 +31,9 @@ STATE_STORE = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreP
 LOGGING = Path(__file__).with_name("log4j2.properties").absolute()
 """What Spark logs."""
 
+UNLIMITED_BYTES = str(2**31 - 1)
+"""What Spark takes for no limit. Its 10,000 rows are one all the same, and a frame is small."""
+
 THROUGHPUT_GC = "-XX:+UseParallelGC"
 """A catch-up of two million trades on two cores takes some 7 % less time than with Java's default collector."""
 
@@ -57,6 +60,12 @@ def session_config(settings: SparkSettings, home: Path, connector: bool = False)
         # A query that was ended while it planned its first batch leaves drafts behind, and Spark would refuse the
         # folder for ever. No other query can have left them: the folder is one query's, and locked.
         "spark.sql.streaming.verifyCheckpointDirectoryEmptyOnStart": "false",
+        # Without a limit of bytes it does not add up the size of a batch for Python anew with each of its rows.
+        "spark.sql.execution.arrow.maxBytesPerBatch": UNLIMITED_BYTES,
+        # None: the older way to read Kafka as a batch turns each record into a row of objects and back.
+        "spark.sql.sources.useV1SourceList": "",
+        # It is for stages that run again and find other rows; what is read of a log is always the same.
+        "spark.sql.shuffle.orderIndependentChecksum.enabled": "false",
     }
     if _is_local(settings):
         config |= {"spark.driver.host": LOOPBACK, "spark.driver.bindAddress": LOOPBACK}
