@@ -1,13 +1,24 @@
-"""A venue's REST: a request that is a plain value, carried over and back."""
+"""A venue's REST: requests carried over and back, within the venue's limits and over its troubles."""
 
+import random
+import threading
+import time
 import urllib.request
+from collections.abc import Callable
+from concurrent import futures
+from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
+from typing import TypeVar
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
-from cryptoflow.errors import FeedDisconnectedError
+from cryptoflow.errors import FeedBusyError, FeedDisconnectedError, FeedUnreachableError
+from cryptoflow.feeds.backoff import backoff
 from cryptoflow.feeds.socket import is_loopback
-from cryptoflow.venues.base import Answer
+from cryptoflow.runtime.pace import Pace
+from cryptoflow.settings import home
+from cryptoflow.venues.base import Answer, Venue
 
 TIMEOUT_S = 10.0
 """For each step of a request."""
@@ -17,6 +28,96 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 HEADERS = {"User-Agent": "cryptoflow", "Accept": "application/json"}
 """Coinbase refuses a client without a name."""
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+"""Between two tries of a request, and its growth by `backoff`; a venue that names its time is waited for so long."""
+
+POLL_S = 0.2
+"""How often it is seen, while an answer is waited for, whether that is to end."""
+
+Result = TypeVar("Result")
+
+
+def _untold(_trouble: str) -> None:
+    """What is tried again need not be told."""
+
+
+@dataclass(frozen=True)
+class Rest:
+    """The REST of a venue, for whoever can wait.
+
+    All that ask one address, in whatever process of this home, keep the venue's pace together.
+
+    Attributes:
+        address: scheme and host.
+        stop: ends each wait, also that for an answer, within a second.
+        for_s: how long one request is tried.
+        tell: called with each trouble that is waited out, in a sentence.
+    """
+
+    venue: Venue
+    address: str
+    stop: threading.Event
+    for_s: float = 900
+    tell: Callable[[str], None] = _untold
+
+    @property
+    def pace(self) -> Pace:
+        """The turns of all that ask this address."""
+        name = urlsplit(self.address).netloc.replace(":", "_")
+        return Pace(home() / "pace" / name, self.venue.limits.rest_interval_s)
+
+    def ask(self, target: str, read: Callable[[Answer], Result]) -> Result | None:
+        """What `read` makes of the answer to a GET of `target`; None: `stop` was set first.
+
+        Args:
+            read: raises FeedDisconnectedError where it is worth to ask again.
+
+        Raises:
+            FeedUnreachableError: that went on for `for_s`.
+            FeedError: another one of `read`.
+        """
+        pace, pauses = self.pace, backoff(random.random, FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        until_s = time.monotonic() + self.for_s
+        while pace.wait(self.stop):
+            try:
+                answer = self._fetch(target)
+                return None if answer is None else read(answer)
+            except FeedDisconnectedError as error:
+                self._pause(pace, error, next(pauses), until_s)
+        return None
+
+    def _fetch(self, target: str) -> Answer | None:
+        """The answer, from a thread that may outlast whoever waits for it; None: `stop` was set."""
+        future: futures.Future[Answer] = futures.Future()
+        call = partial(fetch, self.address, target)
+        threading.Thread(target=_settle, args=(future, call), name="rest", daemon=True).start()
+        while not self.stop.is_set():
+            if futures.wait([future], POLL_S).done:
+                return future.result()
+        return None
+
+    def _pause(self, pace: Pace, error: FeedDisconnectedError, pause_s: float, until_s: float) -> None:
+        """Wait for another try; one that asks for fewer requests is obeyed by all that ask it."""
+        if isinstance(error, FeedBusyError):
+            pause_s = max(pause_s, error.retry_after_s or 0)
+        if time.monotonic() + pause_s > until_s:
+            raise FeedUnreachableError(
+                f"The REST of {self.venue.name} was no help for {self.for_s:g} s: {error}. What was had is kept; "
+                "start it again later."
+            ) from None
+        self.tell(f"The REST of {self.venue.name} is asked again in {pause_s:.0f} s: {error}.")
+        if isinstance(error, FeedBusyError):
+            pace.postpone(pause_s)
+        else:
+            self.stop.wait(pause_s)
+
+
+def _settle(future: "futures.Future[Answer]", call: Callable[[], Answer]) -> None:
+    try:
+        future.set_result(call())
+    except Exception as error:  # noqa: BLE001 - raised by whoever waits
+        future.set_exception(error)
 
 
 def fetch(rest_url: str, target: str) -> Answer:
