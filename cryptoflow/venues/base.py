@@ -326,6 +326,30 @@ class Page(NamedTuple):
     trades: Sequence[Recorded] = ()
     next: Request | None = None
     unreadable: Sequence[Unreadable] = ()
+    beyond: Sequence[Recorded] = ()
+    """Trades that are not of the stretch: of one by time, the last before it and the first after it among them, as far
+    as the venue has them. Where ids are consecutive, they prove that none is missing at its ends."""
+    lost: str = ""
+    """Which trades the venue may have and can't be asked for, in a sentence."""
+
+
+def page_of(
+    wanted: Wanted,
+    trades: Sequence[Recorded],
+    next_: Request | None,
+    unreadable: Sequence[Unreadable] = (),
+    lost: str = "",
+) -> Page:
+    """A page with what of `trades` is wanted, and what is not."""
+    held = [wanted.holds(trade) for trade, _ in trades]
+    found = [each for each, is_wanted in zip(trades, held, strict=True) if is_wanted]
+    beyond = [each for each, is_wanted in zip(trades, held, strict=True) if not is_wanted]
+    return Page(found, next_, unreadable, beyond, lost)
+
+
+def by_id(recorded: Recorded) -> int:
+    """The id of a trade whose venue counts them."""
+    return int(recorded[0].id)
 
 
 @dataclass(frozen=True)
@@ -444,13 +468,27 @@ def answered(answer: Answer, decoder: "msgspec.json.Decoder[Any]") -> Any:
 def readable(
     rows: Sequence[msgspec.Raw], read: Callable[[msgspec.Raw], Recorded]
 ) -> tuple[list[Recorded], list[Unreadable]]:
-    """The rows of an answer that are trades, in their order, and those that are not."""
+    """The rows of a frame or an answer that are trades, in their order, and those that are not."""
     trades, unreadable = [], []
     for row in rows:
         try:
             trades.append(read(row))
         except (*DECODE_ERRORS, UnreadableFrameError) as error:
             unreadable.append(Unreadable(bytes(row), str(error)))
+    return trades, unreadable
+
+
+def past_trades(
+    rows: Sequence[msgspec.Raw], read: Callable[[msgspec.Raw], Recorded]
+) -> tuple[list[Recorded], list[Unreadable]]:
+    """As `readable`, of an answer.
+
+    Raises:
+        FeedRefusedError: there are several rows, and none is a trade: it is not known where to go on.
+    """
+    trades, unreadable = readable(rows, read)
+    if len(unreadable) > 1 and not trades:
+        raise FeedRefusedError(f"none of {len(unreadable)} rows can be read ({unreadable[0].reason})")
     return trades, unreadable
 
 

@@ -29,7 +29,9 @@ from cryptoflow.venues.base import (
     Venue,
     Wanted,
     answered,
-    readable,
+    by_id,
+    page_of,
+    past_trades,
     recorded,
 )
 from cryptoflow.venues.streams import Fault, StreamSession
@@ -173,7 +175,7 @@ class Binance(Venue):
             return True
 
     def ask(self, wanted: Wanted) -> Request:
-        """As for all. By times, the aggregate at the begin tells the first id."""
+        """As for all. By times, the aggregate at the begin tells the first id: one before it is read, too."""
         if wanted.first is not None:
             return self._page(wanted, wanted.first)
         return _request(wanted, "aggTrades", SEEKING, startTime=-(-wanted.from_ns // NS_PER_MS), limit=1)
@@ -183,11 +185,10 @@ class Binance(Venue):
         wanted = request.wanted
         if request.state == SEEKING:
             found = answered(answer, _aggregates_decoder)
-            return Page(next=self._page(wanted, found[0].first) if found else None)
+            return Page(next=self._page(wanted, max(0, found[0].first - 1)) if found else None)
         rows = answered(answer, _rows_decoder)
-        trades, unreadable = readable(rows, lambda row: _recorded(wanted.pair, _row_decoder.decode(row)))
-        found = [each for each in trades if wanted.holds(each[0])]
-        return Page(found, self._newer(request, len(rows), trades), unreadable)
+        trades, unreadable = past_trades(rows, lambda row: _recorded(wanted.pair, _row_decoder.decode(row)))
+        return page_of(wanted, trades, self._newer(request, len(rows), trades), unreadable)
 
     def _page(self, wanted: Wanted, first: int) -> Request:
         limit = self.page if wanted.last is None else min(self.page, wanted.last - first + 1)
@@ -198,7 +199,7 @@ class Binance(Venue):
         wanted, query = request.wanted, dict(request.query)
         if not trades or rows < int(query["limit"]):
             return None
-        newest = max((trade for trade, _ in trades), key=lambda trade: int(trade.id))
+        newest, _ = max(trades, key=by_id)
         ended = newest.event_time_ns > wanted.to_ns if wanted.last is None else int(newest.id) >= wanted.last
         return None if ended or int(newest.id) < int(query["fromId"]) else self._page(wanted, int(newest.id) + 1)
 

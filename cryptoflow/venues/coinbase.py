@@ -6,7 +6,7 @@ the side of a trade is the MAKER's. The ids of a product step by one; `sequence`
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -33,7 +33,9 @@ from cryptoflow.venues.base import (
     VenueSession,
     Wanted,
     answered,
-    readable,
+    by_id,
+    page_of,
+    past_trades,
     recorded,
     utc_ns,
 )
@@ -163,57 +165,79 @@ class Coinbase(Venue):
         return CoinbaseSession(subscriptions, product_id)
 
     def ask(self, wanted: Wanted) -> Request:
-        """As for all. Times are not asked for: the id at the stretch's end is sought first."""
-        if wanted.last is not None:
-            return self._page(wanted, wanted.last + 1)
-        return _request(wanted, limit=1)
+        """As for all. Times are not asked for: the page at the stretch's end is sought first."""
+        return self._page(wanted) if wanted.last is None else self._page(wanted, PAGING, wanted.last + 1)
 
     def read(self, request: Request, answer: Answer) -> Page:
         """As for all."""
         rows = answered(answer, _rows_decoder)
         wanted = request.wanted
-        trades, unreadable = readable(rows, lambda row: _trade(wanted.pair, _row_decoder.decode(row)))
-        if request.state != PAGING:
-            return Page(next=self._sought(request, trades), unreadable=unreadable)
-        found = [each for each in trades if wanted.holds(each[0])]
-        return Page(found, self._older(request, answer, trades), unreadable)
+        trades, unreadable = past_trades(rows, lambda row: _trade(wanted.pair, _row_decoder.decode(row)))
+        if request.state != PAGING and (elsewhere := self._sought(request, len(rows), trades)):
+            return Page(next=elsewhere)
+        return page_of(wanted, trades, self._older(request, answer, trades), unreadable)
 
-    def _page(self, wanted: Wanted, after: int) -> Request:
-        return _request(wanted, PAGING, limit=self.page, after=after)
+    def _page(self, wanted: Wanted, state: tuple[int, ...] = (), after: int | None = None) -> Request:
+        query = (("limit", str(self.page)), *(() if after is None else (("after", str(after)),)))
+        return Request(wanted, f"/products/{product_id(wanted.pair)}/trades", query, state)
 
     def _older(self, request: Request, answer: Answer, trades: Sequence[Recorded]) -> Request | None:
         """The next page down, unless this one reaches the stretch's begin or all there is."""
         wanted = request.wanted
         if not trades:
             return None
-        oldest = min((trade for trade, _ in trades), key=lambda trade: int(trade.id))
+        oldest, _ = min(trades, key=by_id)
         begun = oldest.event_time_ns < wanted.from_ns if wanted.first is None else int(oldest.id) <= wanted.first
         said = answer.headers.get("cb-after", oldest.id)
         cursor = int(said) if said.isascii() and said.isdecimal() else int(oldest.id)
-        before = int(dict(request.query)["after"])
-        return None if begun or not 0 < cursor < before else self._page(wanted, cursor)
+        before = dict(request.query).get("after")
+        ended = begun or cursor <= 0 or (before is not None and cursor >= int(before))
+        return None if ended else self._page(wanted, PAGING, cursor)
 
-    def _sought(self, request: Request, trades: Sequence[Recorded]) -> Request | None:
-        """The next step to the newest trade of the stretch: ids rise with the time, so it is found by halves.
-
-        The state is (an id at or before its end, one after it, the id up to which the newest was asked for).
-        """
-        wanted = request.wanted
-        newest = max((trade for trade, _ in trades), key=lambda trade: int(trade.id), default=None)
-        late = newest is not None and newest.event_time_ns > wanted.to_ns
-        if not request.state:
-            if newest is None:
+    def _sought(self, request: Request, rows: int, trades: Sequence[Recorded]) -> Request | None:
+        """Where to look next for the page that the stretch ends in; None: it is this one, or there is none."""
+        to_ns, seen = request.wanted.to_ns, _Seen(*request.state)
+        newest, oldest = max(trades, key=by_id, default=None), min(trades, key=by_id, default=None)
+        if newest is None or oldest is None or newest[0].event_time_ns <= to_ns:
+            if not request.state:
                 return None
-            if not late:
-                return self._page(wanted, int(newest.id) + 1)
-            low, high = 0, int(newest.id)
+            low = by_id(newest) if newest else int(dict(request.query)["after"]) - 1
+            seen = seen._replace(low=low, low_ns=newest[0].event_time_ns if newest else 0)
+        elif oldest[0].event_time_ns <= to_ns or rows < self.page:
+            return None
         else:
-            low, high, asked = request.state
-            low, high = (low, int(newest.id)) if newest is not None and late else (asked, high)
-        if high - low <= self.page:
-            return self._page(wanted, high)
-        middle = (low + high) // 2
-        return _request(wanted, (low, high, middle), limit=1, after=middle + 1)
+            seen = seen._replace(high=by_id(oldest), high_ns=oldest[0].event_time_ns)
+        at = seen.high if seen.high - seen.low < self.page else seen.next(to_ns, trades, self.page)
+        return self._page(request.wanted, seen._replace(looks=seen.looks + 1), at + 1)
+
+
+class _Seen(NamedTuple):
+    """What is known of where a stretch ends, as it stands in the state of a request: ids rise with the time.
+
+    Attributes:
+        low, low_ns: an id at or before the end, and its time; 0: not known.
+        high, high_ns: an id behind it, and its time.
+        looks: how many were taken.
+    """
+
+    low: int = 0
+    low_ns: int = 0
+    high: int = 0
+    high_ns: int = 0
+    looks: int = 0
+
+    def next(self, to_ns: int, trades: Sequence[Recorded], page: int) -> int:
+        """The newest id to ask for: that of `to_ns` by the rate of the newest answer's trades, by that between the two
+        ids, and the middle of them, in turn, so that no market is uneven enough to make it long."""
+        if self.low_ns and self.looks % 3 == 0:
+            guess = self.low + (self.high - self.low) * (to_ns - self.low_ns) // max(1, self.high_ns - self.low_ns)
+        elif trades and (not self.low_ns or self.looks % 3 == 1):
+            (new, _), (old, _) = max(trades, key=by_id), min(trades, key=by_id)
+            ids, took_ns = int(new.id) - int(old.id), max(1, new.event_time_ns - old.event_time_ns)
+            guess = int(new.id) + (to_ns - new.event_time_ns) * ids // took_ns
+        else:
+            return (self.low + self.high) // 2
+        return min(max(guess + page // 2, self.low + 1), self.high - 1)
 
 
 def product_id(pair: Pair) -> str:
@@ -223,11 +247,6 @@ def product_id(pair: Pair) -> str:
 
 PAGING = (0,)
 """The state of a request that goes through the stretch, from its end down."""
-
-
-def _request(wanted: Wanted, state: tuple[int, ...] = (), **query: int) -> Request:
-    texts = tuple((name, str(value)) for name, value in query.items())
-    return Request(wanted, f"/products/{product_id(wanted.pair)}/trades", texts, state)
 
 
 def _trade(pair: Pair, match: _Row, now_s: float | None = None) -> Recorded:

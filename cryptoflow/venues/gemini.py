@@ -27,7 +27,8 @@ from cryptoflow.venues.base import (
     Venue,
     Wanted,
     answered,
-    readable,
+    page_of,
+    past_trades,
     recorded,
 )
 from cryptoflow.venues.streams import Fault, StreamSession
@@ -135,9 +136,8 @@ class Gemini(Venue):
         """As for all."""
         rows = answered(answer, _rows_decoder)
         wanted = request.wanted
-        trades, unreadable = readable(rows, lambda row: _past_trade(wanted.pair, _row_decoder.decode(row)))
-        found = [each for each in trades if wanted.holds(each[0])]
-        return Page(found, self._newer(request, len(rows), trades), unreadable)
+        trades, unreadable = past_trades(rows, lambda row: _past_trade(wanted.pair, _row_decoder.decode(row)))
+        return page_of(wanted, trades, self._newer(request, len(rows), trades), unreadable)
 
     def _page(self, wanted: Wanted, **since: int) -> Request:
         query = {**since, "limit_trades": self.page}

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from cryptoflow.errors import FeedBusyError, FeedDisconnectedError, FeedRefusedError, UnreadableFrameError
-from cryptoflow.model.trade import MAX_TIME_S, Direction, Pair
+from cryptoflow.model.trade import MAX_TIME_S, NS_PER_S, Direction, Pair
 from cryptoflow.venues.base import (
     EXACT,
     MAX_SAID,
@@ -35,6 +35,9 @@ from cryptoflow.venues.base import (
     VenueSession,
     Wanted,
     answered,
+    by_id,
+    page_of,
+    past_trades,
     readable,
     recorded,
     utc_ns,
@@ -48,8 +51,12 @@ CHANNEL = "trade"
 US_PER_S = Decimal(10**6)
 NS_PER_US = 1_000
 
-MARGIN_NS = 1_000_000_000
-"""How far before the first trade that is missing the answer of REST shall begin, to overlap what is known."""
+MARGINS_S = (60, 3600, 86_400)
+"""How far before a stretch its first answer begins, so that it has the last trade before it; tried one by one."""
+
+SEEKING, CROWDED = 1, 2
+"""How the state of a request begins that looks for that trade, with the number of tries before; and of one after a
+page of one time alone, with the highest id of it."""
 
 BUSY = ("EAPI:Rate limit", "EGeneral:Too many requests", "EGeneral:Temporary lockout")
 TROUBLED = ("EService", "EGeneral:Internal error")
@@ -165,9 +172,10 @@ class Kraken(Venue):
         return KrakenSession(subscriptions, symbol)
 
     def ask(self, wanted: Wanted) -> Request:
-        """As for all. Ids are not asked for: the stretch is read from the time of its begin."""
-        margin_ns = 1 if wanted.first is None else MARGIN_NS
-        return self._page(wanted, max(0, wanted.from_ns - margin_ns))
+        """As for all. Ids are not asked for: the stretch is read from a time before its begin."""
+        if wanted.first is None:
+            return self._page(wanted, wanted.from_ns - MARGINS_S[0] * NS_PER_S, (SEEKING, 0))
+        return self._page(wanted, wanted.from_ns - NS_PER_S)
 
     def read(self, request: Request, answer: Answer) -> Page:
         """As for all."""
@@ -176,26 +184,47 @@ class Kraken(Venue):
             raise _refusal(", ".join(past.error)[:MAX_SAID])
         rows = next((value for value in past.result.values() if isinstance(value, list)), [])
         wanted = request.wanted
-        trades, unreadable = readable(rows, lambda row: _past_trade(wanted.pair, _row_decoder.decode(row)))
-        found = [each for each in trades if wanted.holds(each[0])]
-        return Page(found, self._newer(request, len(rows), trades, _last(past.result.get("last"))), unreadable)
+        trades, unreadable = past_trades(rows, lambda row: _past_trade(wanted.pair, _row_decoder.decode(row)))
+        if (wider := self._wider(request, trades)) is not None:
+            return Page(next=wider)
+        next_ = self._newer(request, len(rows), trades, _last(past.result.get("last")))
+        return page_of(wanted, trades, next_, unreadable, _lost(request, trades))
 
-    def _page(self, wanted: Wanted, since_ns: int) -> Request:
-        query = (("pair", rest_pair(wanted.pair)), ("since", str(since_ns)), ("count", str(self.page)))
-        return Request(wanted, "/0/public/Trades", query)
+    def _page(self, wanted: Wanted, since_ns: int, state: tuple[int, ...] = ()) -> Request:
+        query = (("pair", rest_pair(wanted.pair)), ("since", str(max(0, since_ns))), ("count", str(self.page)))
+        return Request(wanted, "/0/public/Trades", query, state)
+
+    def _wider(self, request: Request, trades: Sequence[Recorded]) -> Request | None:
+        """The same from an earlier time on, where the first answer has no trade before the stretch."""
+        wanted = request.wanted
+        match request.state:
+            case (state, tries) if (
+                state == SEEKING and tries + 1 < len(MARGINS_S) and dict(request.query)["since"] != "0"
+            ):
+                if all(trade.event_time_ns >= wanted.from_ns for trade, _ in trades):
+                    since_ns = wanted.from_ns - MARGINS_S[tries + 1] * NS_PER_S
+                    return self._page(wanted, since_ns, (SEEKING, tries + 1))
+        return None
 
     def _newer(self, request: Request, rows: int, trades: Sequence[Recorded], last_ns: int) -> Request | None:
-        """The next page up, unless this one reaches the stretch's end or all there is."""
+        """The next page up, unless this one reaches the stretch's end or all there is.
+
+        It begins with what has the time of the last trade, as more trades may. Where a page holds no other time, what
+        else has it can't be asked for, and is left behind: first by that time itself, which Kraken may leave out.
+        """
         wanted = request.wanted
         if rows < self.page or not trades:
             return None
         newest_ns = max(trade.event_time_ns for trade, _ in trades)
-        highest = max(int(trade.id) for trade, _ in trades)
-        ended = newest_ns > wanted.to_ns if wanted.last is None else highest >= wanted.last
+        highest = max(map(by_id, trades))
+        if newest_ns > wanted.to_ns if wanted.last is None else highest >= wanted.last:
+            return None
         asked_ns = int(dict(request.query)["since"])
-        # Once more what has the time of the last one: more trades may. A page of one time alone is left behind.
-        since_ns = last_ns - 1 if last_ns - 1 > asked_ns else last_ns
-        return None if ended or since_ns <= asked_ns else self._page(wanted, since_ns)
+        if last_ns < asked_ns:
+            raise FeedDisconnectedError(f"an answer that goes on at {last_ns} where {asked_ns} was asked for")
+        if last_ns - 1 > asked_ns:
+            return self._page(wanted, last_ns - 1)
+        return self._page(wanted, last_ns if asked_ns < last_ns else last_ns + 1, (CROWDED, highest))
 
 
 def symbol(pair: Pair) -> str:
@@ -215,6 +244,17 @@ def _past_trade(pair: Pair, row: _Row) -> Recorded:
     time_ns = int(EXACT.multiply(row.time, US_PER_S)) * NS_PER_US
     taker: Direction = "BUY" if row.side == "b" else "SELL"
     return recorded(pair, row.trade_id, time_ns, row.price, row.volume, taker)
+
+
+def _lost(request: Request, trades: Sequence[Recorded]) -> str:
+    """What was left behind before this page, by its ids."""
+    match request.state:
+        case (state, highest) if state == CROWDED and trades and (first := min(map(by_id, trades))) > highest + 1:
+            return (
+                f"Kraken has more trades of one time than an answer holds: the {first - highest - 1} with ids from "
+                f"{highest + 1} to {first - 1}, as far as there are any, can't be asked for."
+            )
+    return ""
 
 
 def _last(said: object) -> int:

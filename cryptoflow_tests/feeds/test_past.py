@@ -81,7 +81,7 @@ def test_a_stretch_comes_whole_page_by_page_within_the_limits(name: str) -> None
         assert sorted(set(ids(found))) == wanted
         assert not simulator.tally.broken
         assert max(simulator.tally.requests.values()) == 1
-        assert simulator.tally.requests.total() < 25 + 1.5 * len(wanted) / PAGE
+        assert simulator.tally.requests.total() < 6 + 1.3 * len(wanted) / PAGE
 
 
 @each_venue

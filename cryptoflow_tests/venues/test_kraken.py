@@ -14,6 +14,7 @@ from cryptoflow.venues.base import (
     Left,
     Other,
     Refused,
+    Request,
     Session,
     Subscribed,
     Unreadable,
@@ -21,7 +22,7 @@ from cryptoflow.venues.base import (
     pages,
 )
 from cryptoflow.venues.kraken import rest_pair, symbol
-from cryptoflow_tests.venues.speaking import Deal, kraken_rest
+from cryptoflow_tests.venues.speaking import Deal, Rest, kraken_rest
 
 SUBS = ["0~Kraken~BTC~USD", "0~Kraken~DOGE~EUR", "0~Kraken~XBT~USD"]
 KRAKEN = VENUES["kraken"]
@@ -104,9 +105,10 @@ def test_the_past_is_asked_for_by_rests_own_names() -> None:
         "XDGXBT",
         "ETHUSDT",
     ]
-    assert KRAKEN.ask(Wanted(PAIR, 5_000_000_000, 2**62)).target == (
-        "/0/public/Trades?pair=XBTUSD&since=4999999999&count=1000"
-    )
+    by_time, by_id = Wanted(PAIR, 65_000_000_000, 2**62), Wanted(PAIR, 65_000_000_000, 2**62, 7, 8)
+    targets = [KRAKEN.ask(wanted).target for wanted in (by_time, by_id)]
+    begin = "/0/public/Trades?pair=XBTUSD&since="
+    assert targets == [f"{begin}5000000000&count=1000", f"{begin}64000000000&count=1000"]
 
 
 def test_rests_time_is_cut_to_what_the_websocket_tells_of_the_same_trade() -> None:
@@ -121,12 +123,63 @@ def test_rests_time_is_cut_to_what_the_websocket_tells_of_the_same_trade() -> No
     assert page.next is None  # it is all there is
 
 
-def test_a_page_of_trades_of_one_time_is_left_behind_rather_than_asked_for_for_ever() -> None:
+def test_the_trade_before_a_stretch_is_looked_for_further_and_further_back() -> None:
+    past = [Deal(1, NOW_NS - 7200 * NS_PER_S, "1", "1", buy=True), Deal(2, NOW_NS, "1", "1", buy=True)]
+    asked: list[int] = []
+    answer = kraken_rest(past)
+
+    def fetch(request: Request) -> Answer:
+        asked.append((NOW_NS - int(dict(request.query)["since"])) // NS_PER_S)
+        return answer(request)
+
+    found = list(pages(KRAKEN, Wanted(PAIR, NOW_NS, NOW_NS), fetch))
+    assert asked == [60, 3600, 86_400]
+    assert [trade.id for page in found for trade, _ in page.trades] == ["2"]
+    assert [trade.id for page in found for trade, _ in page.beyond] == ["1"]
+
+
+def inclusive(rest: Rest) -> Rest:
+    """The same where `since` has the trades of that very time, too."""
+
+    def answer(request: Request) -> Answer:
+        query = {**dict(request.query), "since": str(int(dict(request.query)["since"]) - 1)}
+        return rest(request._replace(query=tuple(query.items())))
+
+    return answer
+
+
+@pytest.mark.parametrize("including", [False, True])
+@pytest.mark.parametrize("more", [0, 1, 400])
+def test_trades_of_one_time_beyond_a_page_are_left_behind_and_named(more: int, including: bool) -> None:
     wanted = Wanted(PAIR, NOW_NS, NOW_NS + NS_PER_S)
-    past = [Deal(number, NOW_NS, "1", "1", buy=True) for number in range(1000)]
-    past.append(Deal(1000, NOW_NS + 1000, "1", "1", buy=True))
-    found = [trade.id for page in pages(KRAKEN, wanted, kraken_rest(past)) for trade, _ in page.trades]
-    assert found == [str(number) for number in range(1001)]
+    crowd = 1000 + more
+    past = [Deal(7, NOW_NS - 1000, "1", "1", buy=True)]
+    past += [Deal(8 + number, NOW_NS, "1", "1", buy=True) for number in range(crowd)]
+    past += [Deal(8 + crowd + number, NOW_NS + 1000 * (1 + number), "1", "1", buy=True) for number in range(5)]
+    rest = inclusive(kraken_rest(past)) if including else kraken_rest(past)
+    found = list(pages(KRAKEN, wanted, rest))
+    ids = {int(trade.id) for page in found for trade, _ in page.trades}
+    assert ids == {*range(8, 1008), *range(8 + crowd, 8 + crowd + 5)}
+    said = {page.lost for page in found if page.lost}
+    first, last = 1008, 1007 + more
+    assert said == (
+        {
+            f"Kraken has more trades of one time than an answer holds: the {more} with ids from {first} to {last}, "
+            "as far as there are any, can't be asked for."
+        }
+        if more
+        else set()
+    )
+
+
+def test_an_answer_that_goes_back_is_no_answer() -> None:
+    wanted = Wanted(PAIR, NOW_NS, NOW_NS + NS_PER_S)
+    past = [Deal(number, NOW_NS - NS_PER_S + number, "1", "1", buy=True) for number in range(1000)]
+    request = KRAKEN.ask(wanted)
+    for last in ('"last":"1"', '"other":"2"'):
+        body = kraken_rest(past)(request).body.replace(b'"last":"%d"' % past[-1].time_ns, last.encode())
+        with pytest.raises(FeedDisconnectedError, match="an answer that goes on at"):
+            KRAKEN.read(request, Answer(body))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from cryptoflow.venues.base import (
     Wanted,
     pages,
 )
-from cryptoflow_tests.venues.speaking import TONGUES, Deal, Tongue
+from cryptoflow_tests.venues.speaking import COINBASE, TONGUES, Deal, Tongue, coinbase_match, dumped
 
 NOW_S = 1_753_190_420.0
 START_NS = 1_753_190_000 * NS_PER_S
@@ -248,6 +248,25 @@ def test_a_stretch_of_time_is_read_to_the_last_trade(
     assert requests <= 12 + 2 * len(found) // (page - 4)
 
 
+@pytest.mark.parametrize(
+    "tongue", [tongue for tongue in TONGUES if tongue.venue.consecutive], ids=lambda it: it.venue.name
+)
+@given(shelves(), st.integers(-10, 300), st.integers(0, 300), st.integers(5, 12))
+def test_the_trades_next_to_a_stretch_of_time_come_with_it(
+    tongue: Tongue, past: list[Deal], from_s: int, more_s: int, page: int
+) -> None:
+    from_ns = START_NS + from_s * NS_PER_S
+    to_ns = from_ns + more_s * NS_PER_S
+    got = list(pages(small(tongue.venue, page), Wanted(tongue.pair, from_ns, to_ns), tongue.rest(past)))
+    beyond = {int(trade.id) for each in got for trade, _ in each.beyond}
+    found = [deal for deal in past if from_ns <= deal.time_ns <= to_ns]
+    before = [deal.id for deal in past if deal.time_ns < from_ns][-1:]
+    after = [deal.id for deal in past if deal.time_ns > to_ns][:1]
+    assert not beyond & {deal.id for deal in found}
+    if found or after:
+        assert {*before, *after} <= beyond
+
+
 def dense(count: int) -> list[Deal]:
     return [Deal(1000 + number, START_NS + number * 10**7, "1.5", "0.25", buy=True) for number in range(count)]
 
@@ -257,7 +276,32 @@ def test_a_long_stretch_takes_a_request_for_each_page_and_few_more(tongue: Tongu
     past = dense(30_000)
     found, requests = asked(tongue, past, Wanted(tongue.pair, past[0].time_ns, past[19_999].time_ns), 1000)
     assert found == set(range(1000, 21_000))
-    assert requests <= 20 + 8  # Coinbase seeks the end by halves: 30,000 ids are down to a page in 5 steps
+    assert requests <= 20 + 4  # Coinbase seeks the end
+
+
+def test_coinbase_finds_the_end_of_a_stretch_in_a_few_looks_however_uneven_the_market_is() -> None:
+    """Half a year of a market that is five times as busy by day as by night, and rises in trade."""
+    tongue, times_ns, time_ns = COINBASE, [START_NS], START_NS
+    for number in range(400_000):
+        busy = (5 if (time_ns - START_NS) // (12 * 3600 * NS_PER_S) % 2 else 1) * (1 + number / 100_000)
+        time_ns += int(120 * 10**6 / busy) * 1000
+        times_ns.append(time_ns)
+
+    def answer(request: Request) -> Answer:
+        query = dict(request.query)
+        end = min(int(query.get("after", 2**63)) - 1000, len(times_ns))
+        picked = range(max(0, end - int(query["limit"])), max(0, end))[::-1]
+        return Answer(dumped([coinbase_match(Deal(1000 + at, times_ns[at], "1", "1", buy=True)) for at in picked]))
+
+    looks = []
+    for at in range(0, len(times_ns), 9973):
+        request, count = tongue.venue.ask(Wanted(tongue.pair, times_ns[at], times_ns[at])), 1
+        while not (page := tongue.venue.read(request, answer(request))).trades:
+            assert page.next
+            request, count = page.next, count + 1
+        looks.append(count)
+    assert max(looks) <= 15
+    assert sum(looks) / len(looks) < 7
 
 
 @each_venue
