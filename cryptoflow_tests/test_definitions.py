@@ -36,6 +36,7 @@ SNAPSHOT = {
         "kafka_mode": ["aggregate_trades", "ingest_trades"],
         "memory_mode": ["aggregate_in_memory"],
         "repair": ["candle_hours"],
+        "backfill_history": ["venue_history"],
         "clean_history": ["delete_old_runs"],
         "data_checks": [
             "candles_no_missing_minutes",
@@ -61,6 +62,7 @@ SNAPSHOT = {
         "candles": ["trades_topic"],
         "trademsgs1minutewindow": ["trades_topic"],
         "candle_hours": ["trades_topic"],
+        "venue_history": [],
     },
     "checks": [
         "candles:closed_hour_matches_topic",
@@ -69,7 +71,10 @@ SNAPSHOT = {
         "trademsgs1minutewindow:closed_hour_matches_topic",
         "trades_topic:lag",
     ],
-    "pools": {"aggregate_trades": "spark", "aggregate_in_memory": "spark", "candle_hours": "repair"},
+    "pools": {
+        "aggregate_trades": "spark", "aggregate_in_memory": "spark", "candle_hours": "repair",
+        "venue_history": "history",
+    },
     "resources": {
         "feed": [
             "source", "url", "coinbase_url", "coinbase_rest_url", "binance_url", "binance_rest_url", "kraken_url",

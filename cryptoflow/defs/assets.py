@@ -10,10 +10,20 @@ from typing import NamedTuple
 
 import dagster as dg
 
-from cryptoflow.runtime.metrics import AggregateMetrics, FeedMetrics, Kind, Metrics, ProcessMetrics, catalog
+from cryptoflow.runtime.metrics import (
+    AggregateMetrics,
+    FeedMetrics,
+    HistoryMetrics,
+    Kind,
+    Metrics,
+    ProcessMetrics,
+    catalog,
+)
 from cryptoflow.tables.schema import CANDLES, TRADE_WINDOWS, Table
 
 FEED, TRADES_TOPIC, DEAD_LETTERS_TOPIC = "feed", "trades_topic", "dead_letters_topic"
+
+VENUE_HISTORY = "venue_history"
 
 STALE_WARNING = timedelta(minutes=15)
 """Three times what may lie between two events of a run that is hours old: a single one that is missing is no news."""
@@ -57,6 +67,7 @@ REPORTED: Mapping[str, tuple[Reported, ...]] = {
         Reported(DEAD_LETTERS_TOPIC, {"unreadable": "found_in_topic"}, silent_without="unreadable"),
     ),
     "aggregate_in_memory": (Reported(FEED, FROM_FEED),),
+    VENUE_HISTORY: (Reported(VENUE_HISTORY, _plotted(ProcessMetrics, HistoryMetrics)),),
 }
 """By the op's name; counts are of the op's run so far."""
 

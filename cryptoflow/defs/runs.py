@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunRecord, RunsFilter
+from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
 
 from cryptoflow import settings
 from cryptoflow.runtime import lease
@@ -58,7 +59,7 @@ LOOK_BACK = 12
 
 
 def own_home() -> Path:
-    """The CRYPTOFLOW_HOME of this process: what Dagster starts asks for it here, and hands it on."""
+    """The CRYPTOFLOW_HOME that what Dagster starts here works in."""
     return settings.home()
 
 
@@ -68,10 +69,19 @@ def live_runs(instance: dg.DagsterInstance, jobs: Sequence[str], home: Path) -> 
     Args:
         home: of a run that has not come to name its own.
     """
-    records = [record for job in jobs for record in instance.get_run_records(RunsFilter(job_name=job, statuses=LIVE))]
+    return [run for job in jobs for run in _live(instance, RunsFilter(job_name=job, statuses=LIVE), home)]
+
+
+def live_materializations(instance: dg.DagsterInstance, home: Path) -> list[dg.DagsterRun]:
+    """As `live_runs`, of what was launched from an asset's own page, as far as it works under a lease of `home`."""
+    wanted = RunsFilter(job_name=IMPLICIT_ASSET_JOB_NAME, statuses=LIVE, tags={HOME_TAG: str(home)})
+    return _live(instance, wanted, home)
+
+
+def _live(instance: dg.DagsterInstance, wanted: RunsFilter, home: Path) -> list[dg.DagsterRun]:
     return [
         record.dagster_run
-        for record in records
+        for record in instance.get_run_records(wanted)
         if not _ended_if_dead(instance, record, Path(record.dagster_run.tags.get(HOME_TAG, home)))
     ]
 

@@ -7,7 +7,8 @@ import dagster as dg
 from cryptoflow.defs.jobs import STREAMING, aggregate, ingest, kafka_mode
 from cryptoflow.defs.repair import REPAIR
 from cryptoflow.defs.resources import works_here
-from cryptoflow.defs.runs import draining_run, live_runs, own_home, past_runs
+from cryptoflow.defs.runs import draining_run, live_materializations, live_runs, own_home, past_runs
+from cryptoflow.defs.venue_history import BACKFILL_HISTORY
 from cryptoflow.launch import failure
 from cryptoflow.runtime.relaunch import reason_to_wait
 
@@ -57,7 +58,8 @@ def _too_early(instance: dg.DagsterInstance, job: str, since_s: float) -> str | 
 )
 def end_dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Look after all jobs."""
-    alive = live_runs(context.instance, [*(job.name for job in STREAMING), REPAIR], own_home())
+    alive = live_runs(context.instance, [*(job.name for job in STREAMING), REPAIR, BACKFILL_HISTORY], own_home())
+    alive += live_materializations(context.instance, own_home())
     return dg.SkipReason(f"{len(alive)} runs live or wait.")
 
 

@@ -88,7 +88,7 @@ class TradeProducer:
         self._partitions = partitions(settings, settings.topic)
         partitions(settings, settings.dead_letter_topic)  # a missing topic is told now, not at the first record
         with our_errors(settings, "the producer"):
-            self._producer = KafkaProducer(**_config(settings))
+            self._producer = KafkaProducer(**producer_config(settings))
 
     @property
     def unacknowledged(self) -> int:
@@ -252,7 +252,8 @@ def shut(producer: KafkaProducer, *, force: bool) -> None:
     producer.close(timeout=CLOSE_TIMEOUT_S)
 
 
-def _config(settings: KafkaSettings) -> dict[str, Any]:
+def producer_config(settings: KafkaSettings) -> dict[str, Any]:
+    """The arguments of a producer of kafka-python that loses and repeats nothing."""
     delivery_ms = max(int(settings.delivery_timeout_s * 1000), 2 * LINGER_MS)
     return client_config(settings) | {
         "acks": "all",

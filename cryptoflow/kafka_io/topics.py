@@ -1,4 +1,4 @@
-"""The topic of trades, and those that go with it: dead letters and leases."""
+"""The topic of trades, and those that go with it: trades of the past, dead letters and leases."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,6 +32,7 @@ def topics_of(settings: KafkaSettings) -> dict[str, dict[str, Any]]:
     }
     return {
         settings.topic: _options(settings, settings.partitions, retention),
+        settings.history_topic: _options(settings, settings.partitions, retention),
         settings.dead_letter_topic: _options(settings, 1, retention),
         leases_topic(settings): _options(settings, 1, leases),
     }

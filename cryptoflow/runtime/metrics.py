@@ -157,7 +157,21 @@ class RepairMetrics(Metrics, frozen=True):
         return self.trades_read
 
 
-PartMetrics = IngestMetrics | AggregateMetrics | MemoryMetrics | RepairMetrics
+class HistoryMetrics(Metrics, frozen=True):
+    """Of what fetches the past."""
+
+    pages: Annotated[int, _counter("answers of the venue's REST, with those of earlier runs")] = 0
+    past_trades: Annotated[int, _counter("trades written into the history topic by this run")] = 0
+    share_done: Annotated[float, _gauge("the part of the stretch that is fetched")] = 0
+    left_s: Annotated[float | None, _gauge("how long the rest will take, at the pace so far")] = None
+
+    @property
+    def taken(self) -> int:
+        """The trades that it has taken."""
+        return self.past_trades
+
+
+PartMetrics = IngestMetrics | AggregateMetrics | MemoryMetrics | RepairMetrics | HistoryMetrics
 """Of a part of a run."""
 
 

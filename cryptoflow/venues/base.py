@@ -386,6 +386,8 @@ class Venue(ABC):
     """Whether the sequence of a pair's trades steps by one, so that what is missing is known."""
     page: ClassVar[int] = 1000
     """Trades in one answer of REST, at most."""
+    newest_first: ClassVar[bool] = False
+    """Whether a stretch of its past is read from its end down."""
     patience_s: ClassVar[float] = 2
     """For how long a missing trade may still come, out of order."""
 

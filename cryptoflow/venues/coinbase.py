@@ -159,6 +159,7 @@ class Coinbase(Venue):
         silent_after_s=15,  # each product has a heartbeat a second
         rest_interval_s=0.2,  # 10 requests a second and address, 15 at once
     )
+    newest_first = True
 
     def session(self, subscriptions: Sequence[str], secret: str | None = None) -> CoinbaseSession:
         """As for all."""

@@ -29,7 +29,8 @@ def retention_ms(settings: KafkaSettings) -> str:
 
 def test_the_topics_are_made_as_the_settings_say(settings: KafkaSettings) -> None:
     settings = with_changes(settings, partitions=3, retention_hours=5)
-    assert make_topics(settings) == [settings.topic, f"{settings.topic}.deadletter", f"{settings.topic}.leases"]
+    made = [settings.topic, *(f"{settings.topic}.{what}" for what in ("history", "deadletter", "leases"))]
+    assert make_topics(settings) == made
     assert end_offsets(settings, settings.topic) == {0: 0, 1: 0, 2: 0}
     assert end_offsets(settings, settings.dead_letter_topic) == {0: 0}
     assert retention_ms(settings) == str(5 * 3600 * 1000)

@@ -1,0 +1,207 @@
+"""Days of the past from a simulator's REST, which counts requests, into a real Kafka: whole, and no page twice."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cryptoflow.errors import ConfigError, FeedRefusedError
+from cryptoflow.kafka_io.connection import admin_client
+from cryptoflow.kafka_io.topics import make_topics
+from cryptoflow.model.trade import read_trade
+from cryptoflow.pipeline import history_fetch
+from cryptoflow.pipeline.history_fetch import DayFetcher, fetch_day, venue_of
+from cryptoflow.pipeline.history_plan import Fetched
+from cryptoflow.pipeline.part import RunContext
+from cryptoflow.runtime.stop import Stop
+from cryptoflow.settings import FeedSettings, KafkaSettings, load
+from cryptoflow.testing import Faults, Simulator, SimulatorConfig
+from cryptoflow.venues import VENUES
+from cryptoflow.venues.base import Page
+from cryptoflow_tests.feeds.test_past import FASTER, hurried
+from cryptoflow_tests.topics import read_topic
+
+START_S = 1_793_750_400 + 3600
+"""An hour into 2026-11-04."""
+
+DAY = datetime(2026, 11, 3, tzinfo=UTC)
+
+each_venue = pytest.mark.parametrize("name", ["coinbase", "binance", "kraken"])
+
+
+@pytest.fixture
+def kafka(kafka_bootstrap: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KafkaSettings:
+    monkeypatch.setenv("CRYPTOFLOW_HOME", str(tmp_path))
+    monkeypatch.setattr(history_fetch, "VENUES", {name: hurried(name) for name in VENUES})
+    return KafkaSettings(bootstrap_servers=kafka_bootstrap, topic=topic, partitions=2)
+
+
+@pytest.fixture
+def market(request: pytest.FixtureRequest) -> Iterator[Simulator]:
+    """Two pairs, each a trade every 200 s in the past, and none any more."""
+    name: Any = request.getfixturevalue("name")
+    config = SimulatorConfig(
+        venue=name, rate=1, start_time_s=START_S, history_s=4 * 86_400, history_rate=0.01, max_trades=1,
+        limit_factor=FASTER, faults=Faults(lost_ids=0.01),
+    )  # fmt: skip
+    with Simulator(config) as simulator:
+        yield simulator
+
+
+def pair_of(name: str, simulator: Simulator) -> tuple[str, str, str]:
+    return str(VENUES[name].market), "BTC", "USDT" if name == "binance" else "USD"
+
+
+def fetched(
+    name: str, simulator: Simulator, kafka: KafkaSettings, stop: Stop | None = None, day: datetime = DAY
+) -> Any:
+    feed = load(FeedSettings, {"source": name, f"{name}_rest_url": simulator.rest_url}, {})
+    run = RunContext(Path("/nowhere"), stop=stop or Stop())
+    return fetch_day(feed, kafka, pair_of(name, simulator), day.date(), run)
+
+
+def traded(name: str, simulator: Simulator, day: datetime = DAY, beside_s: int = 0) -> list[str]:
+    begin_s = day.timestamp()
+    sub = "0~" + "~".join(pair_of(name, simulator))
+    return [trade.id for trade in simulator.trades(sub, begin_s - beside_s, begin_s + 86_400 + beside_s)]
+
+
+def in_topic(kafka: KafkaSettings) -> list[Any]:
+    return read_topic(kafka, kafka.history_topic)
+
+
+@each_venue
+def test_a_day_is_in_the_topic_once_with_where_it_came_from_and_a_second_run_asks_nothing(
+    name: str, market: Simulator, kafka: KafkaSettings
+) -> None:
+    before = datetime.now(UTC).timestamp()
+    found, metrics = fetched(name, market, kafka)
+    wanted = traded(name, market)
+    assert len(wanted) > 400
+    assert (found.trades, found.over, found.is_done(VENUES[name])) == (len(wanted), True, True)
+    assert found.missing == int(found.after) - int(found.before) - 1 - len(wanted) > 0
+    records = in_topic(kafka)
+    ids = [read_trade(record.value).id for record in records]
+    assert sorted(ids) == sorted([*wanted, str(found.before), str(found.after)])
+    assert metrics.past_trades == len(ids)
+    assert {dict(record.headers)["source"] for record in records} == {f"{name} REST".encode()}
+    assert min(record.timestamp for record in records) / 1000 >= before - 1
+    asked = market.tally.requests.total()
+    again, metrics = fetched(name, market, kafka)
+    assert (again, metrics.past_trades) == (found, 0)
+    assert (metrics.share_done, market.tally.requests.total(), len(in_topic(kafka))) == (1.0, asked, len(records))
+    assert not market.tally.broken
+
+
+class _KilledError(BaseException):
+    """As kill -9 would end it, at a line."""
+
+
+@each_venue
+@pytest.mark.parametrize("dies_in", ["put", "note"])
+def test_a_run_that_dies_at_any_page_asks_only_for_that_page_again(
+    name: str, dies_in: str, market: Simulator, kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It dies before the first page is written, then before the second is, and so on; or right after each."""
+    from cryptoflow.kafka_io.fetches import History
+
+    alive, pages_left = getattr(History, dies_in), [0]
+
+    def mortal(self: History, *arguments: Any) -> Any:
+        if dies_in == "put" or arguments[1].partition >= 0:
+            pages_left[0] -= 1
+            if pages_left[0] < 0:
+                raise _KilledError
+        return alive(self, *arguments)
+
+    monkeypatch.setattr(History, dies_in, mortal)
+    deaths = 0
+    while True:
+        pages_left[0] = 1 if deaths else 0
+        try:
+            found, _ = fetched(name, market, kafka)
+        except _KilledError:
+            deaths += 1
+            continue
+        if found.over:
+            break
+    assert deaths > 2
+    ids = Counter(read_trade(record.value).id for record in in_topic(kafka))
+    assert {*ids} == {*traded(name, market), str(found.before), str(found.after)}
+    assert found.trades == len(traded(name, market))
+    assert max(market.tally.requests.values()) <= 2
+    assert sum(times - 1 for times in market.tally.requests.values()) <= deaths
+    if dies_in == "put":
+        assert max(ids.values()) == 1
+
+
+@pytest.mark.parametrize("name", ["coinbase"])
+def test_a_run_that_is_told_to_stop_ends_after_the_page_at_hand_and_the_next_goes_on(
+    name: str, market: Simulator, kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, alive = Stop(), DayFetcher._take
+
+    def take(self: DayFetcher, page: Page) -> None:
+        alive(self, page)
+        stop.set()
+
+    monkeypatch.setattr(DayFetcher, "_take", take)
+    found, _ = fetched(name, market, kafka, stop)
+    assert not found.over
+    monkeypatch.setattr(DayFetcher, "_take", alive)
+    found, _ = fetched(name, market, kafka)
+    assert found.trades == len(traded(name, market))
+    assert max(market.tally.requests.values()) <= 2
+
+
+@pytest.mark.parametrize("name", ["kraken"])
+def test_what_the_topic_has_lost_is_fetched_anew(name: str, market: Simulator, kafka: KafkaSettings) -> None:
+    found, _ = fetched(name, market, kafka)
+    with admin_client(kafka, "to delete a topic") as admin:
+        admin.delete_topics([kafka.history_topic])
+    make_topics(kafka)
+    again, metrics = fetched(name, market, kafka)
+    assert again.trades == found.trades == metrics.past_trades - 2
+    assert {read_trade(record.value).id for record in in_topic(kafka)} >= {*traded(name, market)}
+
+
+@pytest.mark.parametrize("name", ["binance"])
+def test_days_are_fetched_side_by_side_and_a_day_that_can_not_be_proven_yet_is_asked_for_again(
+    name: str, market: Simulator, kafka: KafkaSettings
+) -> None:
+    days = [datetime(2026, 11, number, tzinfo=UTC) for number in (1, 2, 4)]
+    found: dict[int, Fetched] = {}
+
+    def fetch(day: datetime) -> None:
+        found[day.day], _ = fetched(name, market, kafka, day=day)
+
+    threads = [threading.Thread(target=fetch, args=(day,)) for day in days]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for day in days:
+        assert found[day.day].trades == len(traded(name, market, day)) > 0
+    assert found[1].is_done(VENUES[name])
+    assert (found[4].after, found[4].missing, found[4].is_done(VENUES[name])) == (None, None, False)
+    asked = market.tally.requests.total()
+    fetch(days[2])
+    assert market.tally.requests.total() > asked
+
+
+@pytest.mark.parametrize("name", ["kraken"])
+def test_a_pair_that_the_venue_lacks_is_an_error(name: str, market: Simulator, kafka: KafkaSettings) -> None:
+    feed = FeedSettings(source=name, kraken_rest_url=market.rest_url)
+    with pytest.raises(FeedRefusedError, match="kraken gives no past trades of NO-USD: EQuery:Unknown asset pair"):
+        fetch_day(feed, kafka, ("Kraken", "NO", "USD"), DAY.date(), RunContext(Path("/nowhere")))
+
+
+def test_the_past_of_a_market_goes_where_its_live_trades_do_and_nowhere_else() -> None:
+    assert venue_of(FeedSettings(source="kraken,coinbase"), ("Coinbase", "BTC", "USD")).name == "coinbase"
+    for source in ("kraken", "simulator"):
+        with pytest.raises(ConfigError, match="take a source with coinbase in it"):
+            venue_of(FeedSettings(source=source), ("Coinbase", "BTC", "USD"))
