@@ -38,7 +38,9 @@ SNAPSHOT = {
         "repair": ["candle_hours"],
         "backfill_history": ["venue_history"],
         "clean_history": ["delete_old_runs"],
+        "agrees_with_venue": ["candles_agrees_with_venue"],
         "data_checks": [
+            "candles_agrees_with_venue",
             "candles_no_missing_minutes",
             "closed_hour_matches_topic",
             "dead_letters_topic_dead_letter_share",
@@ -65,6 +67,7 @@ SNAPSHOT = {
         "venue_history": [],
     },
     "checks": [
+        "candles:agrees_with_venue",
         "candles:closed_hour_matches_topic",
         "candles:no_missing_minutes",
         "dead_letters_topic:dead_letter_share",

@@ -10,6 +10,7 @@ from cryptoflow import __version__
 from cryptoflow.cli.candles import candles
 from cryptoflow.cli.doctor import doctor
 from cryptoflow.cli.gaps import gaps
+from cryptoflow.cli.parity import parity
 from cryptoflow.cli.repair import repair
 from cryptoflow.cli.run import run
 from cryptoflow.cli.services import services_app
@@ -42,6 +43,7 @@ app.command()(run)
 app.command()(candles)
 app.command()(repair)
 app.command()(gaps)
+app.command()(parity)
 app.command()(simulate)
 app.command()(doctor)
 app.add_typer(services_app, name="services")

@@ -59,7 +59,7 @@ LOOK_BACK = 12
 
 
 def own_home() -> Path:
-    """The CRYPTOFLOW_HOME that what Dagster starts here works in."""
+    """The CRYPTOFLOW_HOME of this process: what Dagster starts asks for it here, and hands it on."""
     return settings.home()
 
 

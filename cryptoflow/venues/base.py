@@ -24,6 +24,7 @@ from cryptoflow.errors import (
     FeedRefusedError,
     UnreadableFrameError,
 )
+from cryptoflow.model.parity import Bar
 from cryptoflow.model.trade import (
     DECODE_ERRORS,
     MAX_AHEAD_S,
@@ -388,6 +389,10 @@ class Venue(ABC):
     """Trades in one answer of REST, at most."""
     newest_first: ClassVar[bool] = False
     """Whether a stretch of its past is read from its end down."""
+    most_bars: ClassVar[int] = 0
+    """Candles of a minute in one answer of REST, at most; 0: none are asked for."""
+    tells_empty_bars: ClassVar[bool] = True
+    """Whether a minute without a trade has a candle: where it has, one that is missing is not known any more."""
     patience_s: ClassVar[float] = 2
     """For how long a missing trade may still come, out of order."""
 
@@ -431,6 +436,22 @@ class Venue(ABC):
             FeedRefusedError: it never will.
         """
         raise FeedRefusedError(f"{self.name} gives no past trades.")
+
+    def bars_target(self, pair: Pair, start_s: int, end_s: int) -> str:
+        """The target of the request for the candles of the minutes from `start_s` to before `end_s`.
+
+        Args:
+            start_s, end_s: since the epoch, whole minutes, no more of them than `most_bars`.
+        """
+        raise FeedRefusedError(f"{self.name} gives no candles.")
+
+    def read_bars(self, answer: Answer) -> list[Bar]:
+        """The candles of the answer, in any order; some may be of other minutes, or still open.
+
+        Raises:
+            FeedDisconnectedError, FeedRefusedError: as `read`.
+        """
+        raise FeedRefusedError(f"{self.name} gives no candles.")
 
 
 def pages(venue: Venue, wanted: Wanted, fetch: Callable[[Request], Answer]) -> Iterator[Page]:

@@ -8,11 +8,12 @@ Binance lacks is subscribed like any other.
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
 from cryptoflow.errors import FeedDisconnectedError, FeedError, FeedRefusedError
+from cryptoflow.model.parity import Bar
 from cryptoflow.model.trade import DECODE_ERRORS, Direction, Pair
 from cryptoflow.venues.base import (
     MAX_SAID,
@@ -91,6 +92,18 @@ class _Row(msgspec.Struct, frozen=True):
     buyer_is_maker: bool = msgspec.field(name="isBuyerMaker")
 
 
+class _Bar(msgspec.Struct, frozen=True, array_like=True):
+    open_ms: Number
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    quantity: Decimal
+    close_ms: Number
+    volume: Decimal
+    trades: Number
+
+
 class _Aggregate(msgspec.Struct, frozen=True):
     first: Number = msgspec.field(name="f")
 
@@ -101,6 +114,7 @@ _any_decoder = msgspec.json.Decoder(_Any)
 _fault_decoder = msgspec.json.Decoder(Fault)
 _rows_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _row_decoder = msgspec.json.Decoder(_Row)
+_bars_decoder = msgspec.json.Decoder(list[_Bar])
 _aggregates_decoder = msgspec.json.Decoder(list[_Aggregate])
 
 
@@ -144,6 +158,7 @@ class Binance(Venue):
         silent_after_s=60,  # it pings every 20 s
         rest_interval_s=0.5,  # a weight of 6000 a minute and address, 25 of them a page
     )
+    most_bars = 1000
 
     def session(self, subscriptions: Sequence[str], secret: str | None = None) -> BinanceSession:
         """As for all."""
@@ -202,6 +217,18 @@ class Binance(Venue):
         newest, _ = max(trades, key=by_id)
         ended = newest.event_time_ns > wanted.to_ns if wanted.last is None else int(newest.id) >= wanted.last
         return None if ended or int(newest.id) < int(query["fromId"]) else self._page(wanted, int(newest.id) + 1)
+
+    def bars_target(self, pair: Pair, start_s: int, end_s: int) -> str:
+        """As for all."""
+        query = {"symbol": symbol(pair), "interval": "1m", "startTime": start_s * 1000, "endTime": end_s * 1000 - 1}
+        return f"/api/v3/klines?{urlencode(query)}&limit={self.most_bars}"
+
+    def read_bars(self, answer: Answer) -> list[Bar]:
+        """As for all."""
+        rows = answered(answer, _bars_decoder)
+        return [
+            Bar(row.open_ms // 1000, row.open, row.high, row.low, row.close, row.quantity, row.trades) for row in rows
+        ]
 
 
 SEEKING = (1,)

@@ -5,12 +5,15 @@ the side of a trade is the MAKER's. The ids of a product step by one; `sequence`
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlencode
 
 import msgspec
 
 from cryptoflow.errors import FeedDisconnectedError
+from cryptoflow.model.parity import MINUTE_S, Bar
 from cryptoflow.model.trade import DECODE_ERRORS, Direction, Pair
 from cryptoflow.venues.base import (
     MAX_SAID,
@@ -61,6 +64,15 @@ class _Row(msgspec.Struct, frozen=True):
     time: str
 
 
+class _Bar(msgspec.Struct, frozen=True, array_like=True):
+    start_s: Number
+    low: Decimal
+    high: Decimal
+    open: Decimal
+    close: Decimal
+    quantity: Decimal
+
+
 class _Match(_Row, frozen=True, tag_field="type", tag="match", kw_only=True):
     product_id: str
 
@@ -101,6 +113,7 @@ _decoder = msgspec.json.Decoder(_Match | _LastMatch | _Heartbeat | _Subscription
 _type_decoder = msgspec.json.Decoder(_Typed)
 _rows_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _row_decoder = msgspec.json.Decoder(_Row)
+_bars_decoder = msgspec.json.Decoder(list[_Bar])
 
 
 class CoinbaseSession(VenueSession):
@@ -160,6 +173,8 @@ class Coinbase(Venue):
         rest_interval_s=0.2,  # 10 requests a second and address, 15 at once
     )
     newest_first = True
+    most_bars = 300
+    tells_empty_bars = False
 
     def session(self, subscriptions: Sequence[str], secret: str | None = None) -> CoinbaseSession:
         """As for all."""
@@ -211,6 +226,16 @@ class Coinbase(Venue):
         at = seen.high if seen.high - seen.low < self.page else seen.next(to_ns, trades, self.page)
         return self._page(request.wanted, seen._replace(looks=seen.looks + 1), at + 1)
 
+    def bars_target(self, pair: Pair, start_s: int, end_s: int) -> str:
+        """As for all; the last minute that is asked for is told, too."""
+        query = {"granularity": MINUTE_S, "start": _iso(start_s), "end": _iso(end_s - MINUTE_S)}
+        return f"/products/{product_id(pair)}/candles?{urlencode(query)}"
+
+    def read_bars(self, answer: Answer) -> list[Bar]:
+        """As for all; Coinbase does not count trades."""
+        rows = answered(answer, _bars_decoder)
+        return [Bar(row.start_s, row.open, row.high, row.low, row.close, row.quantity) for row in rows]
+
 
 class _Seen(NamedTuple):
     """What is known of where a stretch ends, as it stands in the state of a request: ids rise with the time.
@@ -253,6 +278,10 @@ PAGING = (0,)
 def _trade(pair: Pair, match: _Row, now_s: float | None = None) -> Recorded:
     taker = TAKER[match.side]
     return recorded(pair, match.trade_id, utc_ns(match.time), match.price, match.size, taker, now_s)
+
+
+def _iso(time_s: int) -> str:
+    return f"{datetime.fromtimestamp(time_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _unreadable(frame: bytes, error: Exception) -> Unreadable | Other:

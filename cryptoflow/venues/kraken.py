@@ -8,11 +8,13 @@ websocket says BTC and DOGE where REST still says XBT and XDG.
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Literal
+from urllib.parse import urlencode
 
 import msgspec
 
 from cryptoflow.errors import FeedBusyError, FeedDisconnectedError, FeedRefusedError, UnreadableFrameError
-from cryptoflow.model.trade import MAX_TIME_S, NS_PER_S, Direction, Pair
+from cryptoflow.model.parity import MINUTE_S, Bar
+from cryptoflow.model.trade import DECODE_ERRORS, MAX_TIME_S, NS_PER_S, Direction, Pair
 from cryptoflow.venues.base import (
     EXACT,
     MAX_SAID,
@@ -100,6 +102,17 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
     trade_id: Number
 
 
+class _Bar(msgspec.Struct, frozen=True, array_like=True):
+    start_s: Number
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    vwap: Decimal
+    volume: Decimal
+    count: Number
+
+
 class _Past(msgspec.Struct, frozen=True):
     error: list[str] = []
     result: dict[str, list[msgspec.Raw] | str | int] = {}
@@ -109,6 +122,7 @@ class _Past(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(_Frame)
 _trade_decoder = msgspec.json.Decoder(_Trade)
 _row_decoder = msgspec.json.Decoder(_Row)
+_bar_decoder = msgspec.json.Decoder(_Bar)
 _past_decoder = msgspec.json.Decoder(_Past)
 
 
@@ -166,6 +180,7 @@ class Kraken(Venue):
         silent_after_s=15,  # it has a heartbeat a second
         rest_interval_s=3,  # by address and pair; users met one in 3 to 9 s
     )
+    most_bars = 720  # it has no older ones
 
     def session(self, subscriptions: Sequence[str], secret: str | None = None) -> KrakenSession:
         """As for all."""
@@ -225,6 +240,28 @@ class Kraken(Venue):
         if last_ns - 1 > asked_ns:
             return self._page(wanted, last_ns - 1)
         return self._page(wanted, last_ns if asked_ns < last_ns else last_ns + 1, (CROWDED, highest))
+
+    def bars_target(self, pair: Pair, start_s: int, end_s: int) -> str:
+        """As for all: Kraken tells all from a time on, and no more than the newest."""
+        query = {"pair": rest_pair(pair), "interval": 1, "since": start_s - MINUTE_S}
+        return f"/0/public/OHLC?{urlencode(query)}"
+
+    def read_bars(self, answer: Answer) -> list[Bar]:
+        """As for all; what comes after `last` is still open."""
+        past = answered(answer, _past_decoder)
+        if past.error:
+            raise _refusal(", ".join(past.error)[:MAX_SAID])
+        rows = next((value for value in past.result.values() if isinstance(value, list)), [])
+        try:
+            bars = [_bar_decoder.decode(row) for row in rows]
+        except DECODE_ERRORS as error:
+            raise FeedDisconnectedError(f"a candle that can't be read ({error})") from None
+        last_s = _last(past.result.get("last"))
+        return [
+            Bar(bar.start_s, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.count)
+            for bar in bars
+            if bar.start_s <= last_s
+        ]
 
 
 def symbol(pair: Pair) -> str:
