@@ -1,6 +1,7 @@
 """The asset `venue_history`: days of past trades by pair, over the venues' REST, and the job that fills it."""
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,13 @@ from cryptoflow.defs.assets import VENUE_HISTORY
 from cryptoflow.defs.resources import FeedResource, KafkaResource
 from cryptoflow.defs.streaming import MAX_RUNTIME_TAG, StreamingConfig, streaming
 from cryptoflow.errors import ConfigError
-from cryptoflow.model.trade import Pair
 from cryptoflow.settings import FeedSettings, load
 from cryptoflow.venues import VENUES
 from cryptoflow.venues.base import subscribed_pairs
 
 if TYPE_CHECKING:
+    from cryptoflow.pipeline.history_fetch import PairDay
     from cryptoflow.pipeline.history_plan import Fetched
-    from cryptoflow.runtime.metrics import HistoryMetrics
 
 # The fetch is imported inside the asset: it brings the client of Kafka along.
 
@@ -47,12 +47,6 @@ def pair_names(subscriptions: Iterable[str]) -> list[str]:
     return ["~".join(pair) for pair in dict.fromkeys(found)]
 
 
-def pair_of(name: str) -> Pair:
-    """The pair of a partition."""
-    market, coin, currency = name.split("~")
-    return market, coin, currency
-
-
 def _configured() -> list[str]:
     """The pairs of the environment; those of the default where that can't be used, which each run tells by itself."""
     try:
@@ -66,37 +60,57 @@ PAIRS = dg.StaticPartitionsDefinition(_configured())
 DAYS_OF_PAIRS = dg.MultiPartitionsDefinition({"date": DAYS, "pair": PAIRS})
 
 
-@dg.asset(
-    name=VENUE_HISTORY,
-    partitions_def=DAYS_OF_PAIRS,
-    pool=POOL,
-    group_name="stream",
-    kinds={"kafka"},
-    description="The Kafka topic of trades of the past, a day of a pair at a time, as the venue's REST tells them.",
-)
+with warnings.catch_warnings():
+    # That one run may take many partitions is a beta of Dagster's.
+    warnings.simplefilter("ignore", dg.BetaWarning)
+    _days_asset = dg.asset(
+        name=VENUE_HISTORY,
+        partitions_def=DAYS_OF_PAIRS,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=POOL,
+        group_name="stream",
+        kinds={"kafka"},
+        # What was fetched is recorded day by day: Dagster's own record would come at the end, for all or none.
+        output_required=False,
+        description="The Kafka topic of trades of the past, a day of a pair at a time, as the venue's REST tells them.",
+    )
+
+
+@_days_asset
 def venue_history(
     context: dg.AssetExecutionContext, feed: FeedResource, kafka: KafkaResource
-) -> dg.MaterializeResult[None]:
-    """Fetch what of the day is not in the topic yet."""
-    from cryptoflow.pipeline.history_fetch import fetch_day
+) -> Iterator[dg.Output[None]]:
+    """Fetch what of the days is not in the topic yet."""
+    from cryptoflow.pipeline.history_fetch import fetch
 
-    with streaming(context.op_execution_context, StreamingConfig(timeout_s=0)) as (_, run):
+    keys = {pair_day(key): key for key in context.partition_keys}
+
+    def record(day: "PairDay", fetched: "Fetched") -> None:
+        if fetched.lost:
+            context.log.warning(fetched.lost)
+        context.log.info(sentence_of(day, fetched))
+        metadata = metadata_of(fetched)
+        context.log_event(dg.AssetMaterialization(VENUE_HISTORY, partition=keys[day], metadata=metadata))
+
+    with streaming(context.op_execution_context, StreamingConfig(timeout_s=0)) as (at_work, run):
         # A backfill from the asset's page is no run of the job, and has no tags of it.
         context.instance.add_run_tags(context.run.run_id, TAGS)
-        key = context.partition_key
-        assert isinstance(key, dg.MultiPartitionKey)
-        parts = key.keys_by_dimension
-        pair, day = pair_of(parts["pair"]), date.fromisoformat(parts["date"])
-        fetched, metrics = fetch_day(feed.settings(), kafka.settings(), pair, day, run, context.log.warning)
-    if fetched.lost:
-        context.log.warning(fetched.lost)
-    context.log.info(sentence_of(fetched))
-    return dg.MaterializeResult(metadata=metadata_of(fetched, metrics))
+        at_work.report(fetch(feed.settings(), kafka.settings(), [*keys], run, record, context.log.warning))
+    yield from ()
 
 
-def sentence_of(fetched: "Fetched") -> str:
+def pair_day(key: str) -> "PairDay":
+    """The day of a pair that is a partition."""
+    from cryptoflow.pipeline.history_fetch import PairDay
+
+    parts = DAYS_OF_PAIRS.get_partition_key_from_str(key).keys_by_dimension
+    market, coin, currency = parts["pair"].split("~")
+    return PairDay((market, coin, currency), date.fromisoformat(parts["date"]))
+
+
+def sentence_of(day: "PairDay", fetched: "Fetched") -> str:
     """What is known of a day, in a sentence."""
-    begin = f"{fetched.trades:,} trades of the day are in the topic"
+    begin = f"{fetched.trades:,} trades of {'-'.join(day.pair[1:])} on {day.pair[0]}, {day.day}, are in the topic"
     match fetched.missing:
         case None:
             return f"{begin}; whether that is all can't be told, as no trade after it, or none before it, is known."
@@ -106,20 +120,12 @@ def sentence_of(fetched: "Fetched") -> str:
             return f"{begin}; {missing:,} ids between them have no trade at the venue."
 
 
-def metadata_of(fetched: "Fetched", metrics: "HistoryMetrics") -> dict[str, Any]:
+def metadata_of(fetched: "Fetched") -> dict[str, Any]:
     """What a partition tells of its day."""
-    told: dict[str, Any] = {
-        "trades": fetched.trades,
-        "pages": fetched.pages,
-        "trades_of_this_run": metrics.past_trades,
-        "proven": fetched.missing == 0,
-    }
+    told: dict[str, Any] = {"trades": fetched.trades, "pages": fetched.pages, "proven": fetched.missing == 0}
     ids = {"first_id": fetched.first, "last_id": fetched.last, "missing_ids": fetched.missing}
-    return (
-        told
-        | {name: value for name, value in ids.items() if value is not None}
-        | ({"lost": fetched.lost} if fetched.lost else {})
-    )
+    told |= {name: value for name, value in ids.items() if value is not None}
+    return told | ({"lost": fetched.lost} if fetched.lost else {})
 
 
 backfill_history = dg.define_asset_job(

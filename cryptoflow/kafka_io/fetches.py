@@ -17,7 +17,7 @@ from cryptoflow.kafka_io.connection import admin_client, our_errors
 from cryptoflow.kafka_io.log import Log
 from cryptoflow.kafka_io.producer import producer_config, shut
 from cryptoflow.kafka_io.records import records_between
-from cryptoflow.model.trade import Pair, kafka_key, read_trade
+from cryptoflow.model.trade import kafka_key, read_trade
 from cryptoflow.runtime.retry import retried
 from cryptoflow.settings import KafkaSettings
 from cryptoflow.venues.base import Recorded, Unreadable
@@ -48,17 +48,17 @@ class Written(NamedTuple):
 
 
 class History:
-    """The topic, for one pair; `open_history` makes it. To be used by one thread.
+    """The topic; `open_history` makes it. To be used by one thread.
 
     All of it raises a KafkaError where the broker does not answer.
     """
 
-    def __init__(self, settings: KafkaSettings, admin: Any, producer: KafkaProducer, pair: Pair) -> None:
-        self._settings, self._admin, self._producer, self._pair = settings, admin, producer, pair
+    def __init__(self, settings: KafkaSettings, admin: Any, producer: KafkaProducer) -> None:
+        self._settings, self._admin, self._producer = settings, admin, producer
         self._log = Log(admin, settings.history_topic)
 
     def put(self, trades: Sequence[Recorded], source: str) -> tuple[int, int, int]:
-        """Write trades of the pair, one at least, in their order; returns when Kafka has them all.
+        """Write trades of one pair, one at least, in their order; returns when Kafka has them all.
 
         Args:
             source: where they come from, for their header.
@@ -69,7 +69,7 @@ class History:
         Raises:
             DeliveryError: one was not acknowledged.
         """
-        key, headers = kafka_key(self._pair), [(SOURCE, source.encode())]
+        key, headers = kafka_key(trades[0][0].pair), [(SOURCE, source.encode())]
         topic = self._settings.history_topic
         done = self._sent([(topic, {"key": key, "value": record, "headers": headers}) for _, record in trades])
         return done[0].partition, done[0].offset, done[-1].offset + 1
@@ -135,7 +135,7 @@ class History:
 
 
 @contextmanager
-def open_history(settings: KafkaSettings, pair: Pair) -> Iterator[History]:
+def open_history(settings: KafkaSettings) -> Iterator[History]:
     """The topic, which has to exist.
 
     Raises:
@@ -145,6 +145,6 @@ def open_history(settings: KafkaSettings, pair: Pair) -> Iterator[History]:
     with admin_client(settings, f"to write {settings.history_topic}") as admin:
         producer = KafkaProducer(**producer_config(settings))
         try:
-            yield History(settings, admin, producer, pair)
+            yield History(settings, admin, producer)
         finally:
             shut(producer, force=False)

@@ -1,13 +1,14 @@
-"""A day of a pair's past: from the venue's REST into the history topic, going on where an earlier run has stopped."""
+"""Days of the past: from the venues' REST into the history topic, each going on where an earlier run has stopped."""
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
+from typing import NamedTuple
 
 import msgspec
 
-from cryptoflow.errors import ConfigError
+from cryptoflow.errors import ConfigError, FeedRefusedError
 from cryptoflow.feeds.past import pages
 from cryptoflow.feeds.rest import Rest
 from cryptoflow.kafka_io.fetches import History, Written, open_history
@@ -25,6 +26,22 @@ REST_FOR_S = 6 * 3600.0
 """How long one request is tried: a venue that is away for hours fails no backfill."""
 
 
+class PairDay(NamedTuple):
+    """A UTC day of a pair."""
+
+    pair: Pair
+    day: date
+
+    @property
+    def name(self) -> str:
+        """By which a later run finds what there is of it."""
+        return f"{kafka_key(self.pair).decode()}.{self.day}"
+
+
+OnDay = Callable[[PairDay, Fetched], None]
+"""Told of each day that is fetched as far as can be."""
+
+
 def venue_of(feed: FeedSettings, pair: Pair) -> Venue:
     """The venue of a pair's market, if it is one of the source's.
 
@@ -38,37 +55,39 @@ def venue_of(feed: FeedSettings, pair: Pair) -> Venue:
     raise ConfigError(f"The past of {pair[0]} goes where its live trades do: take a source with {named} in it.")
 
 
-def fetch_day(
+def fetch(
     feed: FeedSettings,
     kafka: KafkaSettings,
-    pair: Pair,
-    day: date,
+    days: Sequence[PairDay],
     run: RunContext,
+    on_day: OnDay = lambda day, fetched: None,
     tell: Callable[[str], None] = lambda trouble: None,
-) -> tuple[Fetched, HistoryMetrics]:
-    """Fetch a UTC day that is over until all of it is in the history topic, or until told to stop.
+) -> HistoryMetrics:
+    """Fetch days that are over until all of them are in the history topic, or until told to stop.
 
     Args:
-        tell: called with each trouble of the venue that is waited out.
+        tell: called with each trouble of a venue that is waited out.
 
     Raises:
-        ConfigError: the pair's market is not one of the source's.
-        FeedError: the venue refuses the pair, or is away for too long.
+        FeedRefusedError: of some pairs there is no past to be had; all others are fetched.
+        FeedUnreachableError: a venue is away for too long.
         KafkaError: Kafka is not there, or refuses a trade.
     """
-    venue, stop = venue_of(feed, pair), threading.Event()
-    rest = Rest(venue, feed.venue_rest_url(venue.name), stop, REST_FOR_S, tell)
+    stop = threading.Event()
+
+    def rest_of(pair: Pair) -> Rest:
+        venue = venue_of(feed, pair)
+        return Rest(venue, feed.venue_rest_url(venue.name), stop, REST_FOR_S, tell)
+
     make_topics(kafka)
-    with open_history(kafka, pair) as history:
-        fetcher = DayFetcher(rest, history, day_of(pair, day), f"{kafka_key(pair).decode()}.{day}")
-        metrics = live(FetchPart(fetcher, stop), run)
-        return fetcher.fetched, metrics
+    with open_history(kafka) as history:
+        return live(FetchPart(Fetcher(rest_of, history, days, on_day, stop), stop), run)
 
 
 class FetchPart(Part[HistoryMetrics]):
     """A fetch at work: it goes on aside, page by page."""
 
-    def __init__(self, fetcher: "DayFetcher", stop: threading.Event) -> None:
+    def __init__(self, fetcher: "Fetcher", stop: threading.Event) -> None:
         self._fetcher = fetcher
         self._aside = Aside("history", fetcher.run, stop.set)
 
@@ -97,54 +116,84 @@ class FetchPart(Part[HistoryMetrics]):
         return self._fetcher.metrics()
 
 
-class DayFetcher:
-    """Carries the pages of a stretch into the topic, and puts down after each how far it has come.
+class Fetcher:
+    """Fetches days, one by one: the pages of a day go into the topic, and after each it is put down how far it is.
 
     Args:
-        name: of the stretch, by which a later run finds it.
-
-    Attributes:
-        fetched: how far it has come.
+        rest_of: gives the REST of a pair's venue, or raises a ConfigError.
+        stop: ends it after the page at hand.
     """
 
-    def __init__(self, rest: Rest, history: History, wanted: Wanted, name: str) -> None:
-        self._rest, self._history, self._wanted, self._name = rest, history, wanted, name
-        self._source = f"{rest.venue.name} REST"
-        self._written = Written("")
-        self._done_before: float | None = None
-        self._share, self._new_trades, self._began_s = 0.0, 0, time.monotonic()
-        self.fetched = Fetched()
+    def __init__(
+        self,
+        rest_of: Callable[[Pair], Rest],
+        history: History,
+        days: Sequence[PairDay],
+        on_day: OnDay,
+        stop: threading.Event,
+    ) -> None:
+        self._rest_of, self._history, self._days, self._on_day, self._stop = rest_of, history, days, on_day, stop
+        self._refused: dict[Pair, str] = {}
+        self._done = self._there = self._pages = self._trades = 0
+        self._share = 0.0
+        self._began_s = time.monotonic()
 
     def run(self) -> None:
-        """Fetch what is not in the topic."""
-        if written := self._history.written(self._name):
-            self._written, self.fetched = written, msgspec.json.decode(written.note, type=Fetched)
-        if self.fetched.is_done(self._rest.venue):
-            self._share = 1.0
-            return
-        for page in pages(self._rest, self.fetched.next or self._wanted):
-            self._take(page)
+        """Fetch all that is not in the topic; raises as `fetch`."""
+        for day in self._days:
+            if day.pair not in self._refused:
+                self._fetch(day)
+            if self._stop.is_set():
+                return
+            self._done, self._share = self._done + 1, 0.0
+        if self._refused:
+            raise FeedRefusedError(" ".join(self._refused.values()))
 
-    def _take(self, page: Page) -> None:
-        newest_first = self._rest.venue.newest_first
-        fetched, trades = self.fetched.with_page(page, self._wanted, newest_first)
+    def _fetch(self, day: PairDay) -> None:
+        try:
+            rest = self._rest_of(day.pair)
+            fetched = self._fetched(day, rest)
+        except (ConfigError, FeedRefusedError) as error:
+            self._refused[day.pair] = str(error)
+            return
+        if fetched.over:
+            self._on_day(day, fetched)
+
+    def _fetched(self, day: PairDay, rest: Rest) -> Fetched:
+        wanted, written = day_of(day.pair, day.day), self._history.written(day.name) or Written("")
+        fetched = msgspec.json.decode(written.note, type=Fetched) if written.note else Fetched()
+        if fetched.is_done(rest.venue):
+            self._there += 1
+            return fetched
+        for page in pages(rest, fetched.next or wanted):
+            fetched, written = self._take(page, fetched, written, day, wanted, rest.venue)
+        return fetched
+
+    def _take(
+        self, page: Page, fetched: Fetched, written: Written, day: PairDay, wanted: Wanted, venue: Venue
+    ) -> tuple[Fetched, Written]:
+        """Write a page; how far the day is after it."""
+        source = f"{venue.name} REST"
+        fetched, trades = fetched.with_page(page, wanted, venue.newest_first)
         if page.unreadable:
-            self._history.dead_letters(page.unreadable, self._source)
+            self._history.dead_letters(page.unreadable, source)
         if trades:
-            place = self._history.put(trades, self._source)
-            self._written = self._written.grown(*place, trades[-1][0].id)
-        self._written = self._written._replace(note=msgspec.json.encode(fetched).decode())
-        self._history.note(self._name, self._written)
-        self.fetched = fetched
-        self._new_trades += len(trades)
-        self._share = 1.0 if fetched.over else max(self._share, share_of(self._wanted, trades, newest_first))
-        if self._done_before is None:
-            self._done_before, self._began_s = self._share, time.monotonic()
+            written = written.grown(*self._history.put(trades, source), trades[-1][0].id)
+        written = written._replace(note=msgspec.json.encode(fetched).decode())
+        self._history.note(day.name, written)
+        self._pages, self._trades = self._pages + 1, self._trades + len(trades)
+        self._share = max(self._share, share_of(wanted, trades, venue.newest_first))
+        return fetched, written
 
     def metrics(self) -> HistoryMetrics:
         """How far it has come."""
-        elapsed_s = time.monotonic() - self._began_s
-        left = None if self._done_before is None else left_s(self._done_before, self._share, elapsed_s)
+        done = self._done + self._share
+        new, elapsed_s = len(self._days) - self._there, time.monotonic() - self._began_s
         return HistoryMetrics(
-            pages=self.fetched.pages, past_trades=self._new_trades, share_done=self._share, left_s=left
+            days=self._done,
+            days_left=len(self._days) - self._done,
+            pages=self._pages,
+            past_trades=self._trades,
+            share_done=done / len(self._days),
+            left_s=left_s((done - self._there) / new, elapsed_s) if new else 0.0,
         )

@@ -95,9 +95,9 @@ def share_of(wanted: Wanted, written: Iterable[Recorded], newest_first: bool) ->
     return min(1.0, max(0.0, done_ns / (wanted.to_ns - wanted.from_ns)))
 
 
-def left_s(share_before: float, share: float, elapsed_s: float) -> float | None:
-    """How long the rest will take, when it took so long to come from one share to the other; None: who knows."""
-    return elapsed_s * (1 - share) / (share - share_before) if share > share_before else None
+def left_s(done_share: float, elapsed_s: float) -> float | None:
+    """How long the rest will take, when what is done has taken so long; None: who knows."""
+    return elapsed_s * (1 - done_share) / done_share if done_share else None
 
 
 def _time_ns(recorded: Recorded) -> int:

@@ -160,9 +160,11 @@ class RepairMetrics(Metrics, frozen=True):
 class HistoryMetrics(Metrics, frozen=True):
     """Of what fetches the past."""
 
-    pages: Annotated[int, _counter("answers of the venue's REST, with those of earlier runs")] = 0
-    past_trades: Annotated[int, _counter("trades written into the history topic by this run")] = 0
-    share_done: Annotated[float, _gauge("the part of the stretch that is fetched")] = 0
+    days: Annotated[int, _counter("days of pairs that are in the history topic")] = 0
+    days_left: Annotated[int, _gauge("days of pairs that are to be fetched yet")] = 0
+    pages: Annotated[int, _counter("answers of the venues' REST")] = 0
+    past_trades: Annotated[int, _counter("trades written into the history topic")] = 0
+    share_done: Annotated[float, _gauge("the part of all days that is fetched")] = 0
     left_s: Annotated[float | None, _gauge("how long the rest will take, at the pace so far")] = None
 
     @property

@@ -1,9 +1,10 @@
 """Days of the past from a simulator's REST, which counts requests, into a real Kafka: whole, and no page twice."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,13 @@ from cryptoflow.kafka_io.connection import admin_client
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.model.trade import read_trade
 from cryptoflow.pipeline import history_fetch
-from cryptoflow.pipeline.history_fetch import DayFetcher, fetch_day, venue_of
+from cryptoflow.pipeline.history_fetch import Fetcher, PairDay, fetch, venue_of
 from cryptoflow.pipeline.history_plan import Fetched
-from cryptoflow.pipeline.part import RunContext
+from cryptoflow.pipeline.part import POLL_S, RunContext
 from cryptoflow.runtime.stop import Stop
 from cryptoflow.settings import FeedSettings, KafkaSettings, load
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
 from cryptoflow.venues import VENUES
-from cryptoflow.venues.base import Page
 from cryptoflow_tests.feeds.test_past import FASTER, hurried
 from cryptoflow_tests.topics import read_topic
 
@@ -60,8 +60,10 @@ def fetched(
     name: str, simulator: Simulator, kafka: KafkaSettings, stop: Stop | None = None, day: datetime = DAY
 ) -> Any:
     feed = load(FeedSettings, {"source": name, f"{name}_rest_url": simulator.rest_url}, {})
-    run = RunContext(Path("/nowhere"), stop=stop or Stop())
-    return fetch_day(feed, kafka, pair_of(name, simulator), day.date(), run)
+    run, days = RunContext(Path("/nowhere"), stop=stop or Stop()), [PairDay(pair_of(name, simulator), day.date())]
+    done: list[Fetched] = []
+    metrics = fetch(feed, kafka, days, run, lambda _, found: done.append(found))
+    return (done or [Fetched()])[0], metrics
 
 
 def traded(name: str, simulator: Simulator, day: datetime = DAY, beside_s: int = 0) -> list[str]:
@@ -143,16 +145,17 @@ def test_a_run_that_dies_at_any_page_asks_only_for_that_page_again(
 def test_a_run_that_is_told_to_stop_ends_after_the_page_at_hand_and_the_next_goes_on(
     name: str, market: Simulator, kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop, alive = Stop(), DayFetcher._take
+    stop, alive = Stop(), Fetcher._take
 
-    def take(self: DayFetcher, page: Page) -> None:
-        alive(self, page)
+    def take(self: Fetcher, *arguments: Any) -> Any:
         stop.set()
+        time.sleep(2 * POLL_S)  # the part is looked after so often
+        return alive(self, *arguments)
 
-    monkeypatch.setattr(DayFetcher, "_take", take)
+    monkeypatch.setattr(Fetcher, "_take", take)
     found, _ = fetched(name, market, kafka, stop)
     assert not found.over
-    monkeypatch.setattr(DayFetcher, "_take", alive)
+    monkeypatch.setattr(Fetcher, "_take", alive)
     found, _ = fetched(name, market, kafka)
     assert found.trades == len(traded(name, market))
     assert max(market.tally.requests.values()) <= 2
@@ -194,10 +197,17 @@ def test_days_are_fetched_side_by_side_and_a_day_that_can_not_be_proven_yet_is_a
 
 
 @pytest.mark.parametrize("name", ["kraken"])
-def test_a_pair_that_the_venue_lacks_is_an_error(name: str, market: Simulator, kafka: KafkaSettings) -> None:
-    feed = FeedSettings(source=name, kraken_rest_url=market.rest_url)
-    with pytest.raises(FeedRefusedError, match="kraken gives no past trades of NO-USD: EQuery:Unknown asset pair"):
-        fetch_day(feed, kafka, ("Kraken", "NO", "USD"), DAY.date(), RunContext(Path("/nowhere")))
+def test_a_pair_that_can_not_be_had_is_told_at_the_end_and_the_others_are_fetched(
+    name: str, market: Simulator, kafka: KafkaSettings
+) -> None:
+    feed = load(FeedSettings, {"source": name, "kraken_rest_url": market.rest_url}, {})
+    pairs, done = (("Kraken", "NO", "USD"), ("Kraken", "BTC", "USD"), ("Coinbase", "BTC", "USD")), []
+    days = [PairDay(pair, DAY.date() + timedelta(days=number)) for number in range(2) for pair in pairs]
+    with pytest.raises(FeedRefusedError, match=r"NO-USD: EQuery:Unknown asset pair\. The past of Coinbase goes"):
+        fetch(feed, kafka, days, RunContext(Path("/nowhere")), lambda day, _: done.append(day))
+    assert [day.pair[1:] for day in done] == [("BTC", "USD")] * 2
+    assert {day.pair[0] for day in done} == {"Kraken"}
+    assert sum(times for target, times in market.tally.requests.items() if "NOUSD" in target) == 1
 
 
 def test_the_past_of_a_market_goes_where_its_live_trades_do_and_nowhere_else() -> None:

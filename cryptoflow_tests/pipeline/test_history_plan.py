@@ -109,7 +109,7 @@ def test_the_share_grows_with_the_time_that_lies_behind() -> None:
     assert share_of(wanted, [], newest_first=False) == 0
 
 
-def test_the_rest_takes_as_long_as_the_share_so_far_has_taken() -> None:
-    assert left_s(0.25, 0.5, 60) == 120
-    assert left_s(0.5, 1.0, 60) == 0
-    assert left_s(0.5, 0.5, 60) is None
+def test_the_rest_takes_as_long_as_what_is_done_has_taken() -> None:
+    assert left_s(0.25, 60) == 180
+    assert left_s(1.0, 60) == 0
+    assert left_s(0.0, 60) is None
