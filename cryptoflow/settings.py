@@ -199,6 +199,9 @@ class FeedSettings(Settings):
     reconnect_for_s: Positive = _setting(
         "CRYPTOFLOW_RECONNECT_FOR", 900.0, "how long to try to reach the feed before the run fails, in s"
     )
+    fill_limit_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _setting(
+        "CRYPTOFLOW_FILL_LIMIT", 86_400.0, "how far back gaps are filled out of a venue's REST, in s; 0: not at all"
+    )
 
     @property
     def subscription_list(self) -> tuple[str, ...]:
@@ -253,6 +256,18 @@ class KafkaSettings(Settings):
     def dead_letter_topic(self) -> str:
         """Where unreadable frames go, with the reason."""
         return f"{self.topic}.deadletter"
+
+    @property
+    def gaps_topic(self) -> str:
+        """Where the gaps stand that are to be filled."""
+        return f"{self.topic}.gaps"
+
+    @field_validator("history_topic")
+    @classmethod
+    def _beside_the_trades(cls, history_topic: str, info: ValidationInfo) -> str:
+        if history_topic == info.data.get("topic"):
+            raise ValueError("it must be another one than the topic of trades, which holds live trades only")
+        return history_topic
 
 
 class SparkSettings(Settings):

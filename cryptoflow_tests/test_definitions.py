@@ -82,7 +82,7 @@ SNAPSHOT = {
         "feed": [
             "source", "url", "coinbase_url", "coinbase_rest_url", "binance_url", "binance_rest_url", "kraken_url",
             "kraken_rest_url", "gemini_url", "gemini_rest_url", "subscriptions", "simulator_rate", "replay",
-            "replay_speed", "reconnect_for_s",
+            "replay_speed", "reconnect_for_s", "fill_limit_s",
         ],
         "kafka": [
             "bootstrap_servers", "topic", "history_topic", "partitions", "replication", "retention_hours",

@@ -69,6 +69,7 @@ PROMISED = {
     "CRYPTOFLOW_MAX_AHEAD": 60,
     "CRYPTOFLOW_BACKLOG": 200_000,
     "CRYPTOFLOW_REPLAY_FOLDER": None,
+    "CRYPTOFLOW_FILL_LIMIT": 86_400,
 }
 """Environment variables and defaults that users rely on."""
 
@@ -86,6 +87,7 @@ BAD = [
     (FeedSettings, "reconnect_for_s", "inf", "it is not finite"),
     (FeedSettings, "replay_speed", "-1", "it must be at least 0"),
     (FeedSettings, "replay_speed", "nan", "it is not finite"),
+    (FeedSettings, "fill_limit_s", "-1", "it must be at least 0"),
     (KafkaSettings, "bootstrap_servers", ",", "it is empty"),
     (KafkaSettings, "topic", "two words", "it must match ^[a-zA-Z0-9._-]{1,200}$"),
     (KafkaSettings, "topic", "t" * 201, "it must match ^[a-zA-Z0-9._-]{1,200}$"),
@@ -278,8 +280,11 @@ def test_lists_are_read_with_blanks_and_empty_items() -> None:
 def test_the_other_topics_are_beside_the_trades() -> None:
     kafka = load(KafkaSettings, {"topic": "mine"}, {})
     assert (kafka.dead_letter_topic, kafka.history_topic) == ("mine.deadletter", "mine.history")
+    assert kafka.gaps_topic == "mine.gaps"
     assert load(KafkaSettings, {}, {"CRYPTOFLOW_SOURCE": "cryptocompare"}).history_topic == "cryptocompare.history"
     assert load(KafkaSettings, {}, {"KAFKA_HISTORY_TOPIC": "past"}).history_topic == "past"
+    with pytest.raises(ConfigError, match="KAFKA_HISTORY_TOPIC.*another one than the topic of trades"):
+        load(KafkaSettings, {"topic": "mine", "history_topic": "mine"}, {})
 
 
 OTHER_URL = "ws://127.0.0.1:1/v2"

@@ -1,4 +1,4 @@
-"""The topic of trades, and those that go with it: trades of the past, dead letters and leases."""
+"""The topic of trades, and those that go with it: trades of the past, gaps, dead letters and leases."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +13,8 @@ MS_PER_HOUR = 3_600_000
 LEASES_RETENTION_MS = MS_PER_HOUR
 """Far longer than any lease lives: who is not heard of in what is left of the log holds none."""
 
-LEASES_SEGMENT_MS = 600_000
-"""Only a closed segment is ever deleted."""
+SEGMENT_MS = 600_000
+"""Only a closed segment is ever deleted, or compacted."""
 
 
 def leases_topic(settings: KafkaSettings) -> str:
@@ -27,12 +27,14 @@ def topics_of(settings: KafkaSettings) -> dict[str, dict[str, Any]]:
     retention = {"retention.ms": str(settings.retention_hours * MS_PER_HOUR)}
     leases = {
         "retention.ms": str(LEASES_RETENTION_MS),
-        "segment.ms": str(LEASES_SEGMENT_MS),
+        "segment.ms": str(SEGMENT_MS),
         "message.timestamp.type": "LogAppendTime",  # the one clock that all who read it agree on
     }
+    gaps = {"cleanup.policy": "compact", "segment.ms": str(SEGMENT_MS)}  # of each pair the newest record is all
     return {
         settings.topic: _options(settings, settings.partitions, retention),
         settings.history_topic: _options(settings, settings.partitions, retention),
+        settings.gaps_topic: _options(settings, 1, gaps),
         settings.dead_letter_topic: _options(settings, 1, retention),
         leases_topic(settings): _options(settings, 1, leases),
     }

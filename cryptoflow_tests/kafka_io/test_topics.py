@@ -29,11 +29,14 @@ def retention_ms(settings: KafkaSettings) -> str:
 
 def test_the_topics_are_made_as_the_settings_say(settings: KafkaSettings) -> None:
     settings = with_changes(settings, partitions=3, retention_hours=5)
-    made = [settings.topic, *(f"{settings.topic}.{what}" for what in ("history", "deadletter", "leases"))]
-    assert make_topics(settings) == made
-    assert end_offsets(settings, settings.topic) == {0: 0, 1: 0, 2: 0}
+    others = [f"{settings.topic}.{name}" for name in ("history", "gaps", "deadletter", "leases")]
+    assert make_topics(settings) == [settings.topic, *others]
+    assert end_offsets(settings, settings.topic) == end_offsets(settings, settings.history_topic) == {0: 0, 1: 0, 2: 0}
     assert end_offsets(settings, settings.dead_letter_topic) == {0: 0}
-    assert retention_ms(settings) == str(5 * 3600 * 1000)
+    for topic in (settings.topic, settings.history_topic):
+        assert config_of(settings, topic)["retention.ms"] == str(5 * 3600 * 1000)
+        assert config_of(settings, topic)["message.timestamp.type"] == "CreateTime"
+    assert config_of(settings, settings.gaps_topic)["cleanup.policy"] == "compact"
 
 
 def test_the_topic_of_leases_is_short_and_keeps_the_brokers_time(settings: KafkaSettings) -> None:
