@@ -60,6 +60,7 @@ HEAVY = (
     "test_ci_recipe.py",
     "test_definitions.py",
     "test_launch.py",
+    "test_filler.py",
     "test_history.py",
     "test_connection.py",
     "test_main.py",

@@ -283,7 +283,7 @@ def test_the_other_topics_are_beside_the_trades() -> None:
     assert kafka.gaps_topic == "mine.gaps"
     assert load(KafkaSettings, {}, {"CRYPTOFLOW_SOURCE": "cryptocompare"}).history_topic == "cryptocompare.history"
     assert load(KafkaSettings, {}, {"KAFKA_HISTORY_TOPIC": "past"}).history_topic == "past"
-    with pytest.raises(ConfigError, match="KAFKA_HISTORY_TOPIC.*another one than the topic of trades"):
+    with pytest.raises(ConfigError, match=r"KAFKA_HISTORY_TOPIC.*another one than the topic of trades"):
         load(KafkaSettings, {"topic": "mine", "history_topic": "mine"}, {})
 
 

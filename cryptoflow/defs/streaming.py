@@ -16,6 +16,7 @@ from cryptoflow.defs.assets import events_of
 from cryptoflow.defs.failures import as_failure
 from cryptoflow.defs.runs import BY_SIGNAL, HOME_TAG, own_home
 from cryptoflow.feeds.events import ClientEvent, Connected
+from cryptoflow.feeds.gaps import Filled
 from cryptoflow.pipeline.part import RunContext
 from cryptoflow.runtime.lease import lease
 from cryptoflow.runtime.metrics import AggregateMetrics, PartMetrics, ProcessMetrics
@@ -92,7 +93,7 @@ class Streaming:
 
     def on_event(self, event: ClientEvent) -> None:
         """Log what happens to the feed's socket; what goes wrong there as a warning."""
-        harmless = isinstance(event, Connected | Subscribed)
+        harmless = isinstance(event, Connected | Subscribed | Filled)
         (self.context.log.info if harmless else self.context.log.warning)(str(event))
 
     def finish(self, metrics: PartMetrics) -> None:

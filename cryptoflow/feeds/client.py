@@ -13,9 +13,12 @@ from cryptoflow.feeds.events import (
     Connected,
     Disconnected,
     FeedStats,
+    GapDigest,
     GivenUp,
+    NotFilling,
 )
-from cryptoflow.feeds.gaps import Gap, Told
+from cryptoflow.feeds.filler import Filler, Filling, Fills
+from cryptoflow.feeds.gaps import Earlier, Gap, Told
 from cryptoflow.feeds.link import Endpoint, Link, Patience
 from cryptoflow.feeds.sink import Sink
 from cryptoflow.feeds.socket import Loop
@@ -47,8 +50,9 @@ class VenuesClient:
         patience: how long what is waited for.
         on_event: called with each ClientEvent, from the thread that runs the client.
         strangers: subscriptions that no venue of the run has; they are told as refused.
-        earlier: the last trades of each pair that the log has of the same venues, in any order: what came between
-            them and this run is a gap, and they are no new trades.
+        earlier: what the log has of an earlier run on the same venues: what came between its last trades and this run
+            is a gap, and they are no new trades.
+        filling: how gaps are filled; None: not at all.
     """
 
     def __init__(
@@ -60,7 +64,8 @@ class VenuesClient:
         patience: Patience | None = None,
         on_event: Callable[[ClientEvent], None] | None = None,
         strangers: Sequence[str] = (),
-        earlier: Sequence[Trade] = (),
+        earlier: Earlier | None = None,
+        filling: Filling | None = None,
     ) -> None:
         self.stats = FeedStats()
         self._endpoints = endpoints
@@ -69,7 +74,8 @@ class VenuesClient:
         self._patience = patience or Patience()
         self._on_event = on_event or (lambda event: None)
         self._strangers = strangers
-        self._earlier = earlier
+        self._earlier, self._filling = earlier, filling
+        self._digest = GapDigest(self._on_event)
         self._subscriptions = sum(len(endpoint.subscriptions) for endpoint in endpoints)
         self._links: list[Link] = []
         """Those that are not given up."""
@@ -92,11 +98,22 @@ class VenuesClient:
         for sub in self._strangers:
             self._refuse(Refused(sub, "no venue of this run has its market", ""))
         self._links = [
-            Link(each, self._patience, self._take, self._refuse, self._connected, self._lost)
+            Link(
+                each,
+                self._patience,
+                self._take,
+                self._refuse,
+                self._connected,
+                self._lost,
+                self._filling,
+                self._filled,
+                self._count_filled,
+            )
             for each in self._endpoints
         ]
-        for link in self._links if self._earlier else ():
-            link.restore(self._earlier)
+        if self._earlier:
+            for link in self._links:
+                link.restore(self._earlier)
         links, tasks = [*self._links], {asyncio.create_task(self._follow(link)) for link in self._links}
         try:
             while tasks:
@@ -112,7 +129,10 @@ class VenuesClient:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         for link in links:
-            self._tell(link.ledger.end(time.time_ns()))
+            self._tell(None, link.ledger.end(time.time_ns()))  # the next run finds them out of the log
+            if link.filler:
+                await link.filler.keep()
+        self._digest.end()
 
     async def _follow(self, link: Link) -> None:
         """Run a link to its end; one that can't go on is left out, unless it is the last."""
@@ -154,7 +174,7 @@ class VenuesClient:
         new = link.recent.add(trade)
         told = link.ledger.seen(trade, time.monotonic(), new=new)
         if told:
-            self._tell(told)
+            self._tell(link.filler, told)
         if new:
             self._sink.trade(trade, record)
             self.stats.trades += 1
@@ -196,14 +216,26 @@ class VenuesClient:
     def _tell_due(self, links: Sequence[Link]) -> None:
         now_s = time.monotonic()
         for link in links:
-            self._tell(link.ledger.due(now_s))
+            self._tell(link.filler, link.ledger.due(now_s))
+        self._digest.due(now_s)
 
-    def _tell(self, told: Sequence[Told]) -> None:
+    def _tell(self, filler: Filler | None, told: Sequence[Told]) -> None:
         for each in told:
             if isinstance(each, Gap):
                 self.stats.gap_count += 1
                 self.stats.gaps.append(each)
-            self._on_event(each)
+                if filler:
+                    filler.note(each)
+            self._digest.take(each, time.monotonic())
+
+    def _filled(self, told: Fills) -> None:
+        if isinstance(told, NotFilling):
+            self._on_event(told)
+        else:
+            self._digest.take(told, time.monotonic())
+
+    def _count_filled(self, trades: int) -> None:
+        self.stats.filled += trades
 
 
 class FeedClient(VenuesClient):

@@ -1,9 +1,10 @@
 """What a client tells while it runs: events, each a sentence, and its stats."""
 
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
-from cryptoflow.feeds.gaps import Filled, Gap
+from cryptoflow.feeds.gaps import Filled, Gap, Unfilled
 from cryptoflow.venues.base import Refused, Subscribed
 
 MAX_GAPS = 1000
@@ -59,7 +60,88 @@ class ClocksDiffer:
         )
 
 
-ClientEvent = Connected | Disconnected | GivenUp | Subscribed | Refused | Gap | Filled | ClocksDiffer
+@dataclass(frozen=True)
+class NotFilling:
+    """The REST of a venue gives no past trades of a pair for now; they are asked for again in `retry_in_s`."""
+
+    reason: str
+    retry_in_s: float
+
+    def __str__(self) -> str:
+        return f"{self.reason.rstrip('.')}. Its gaps are filled in {self.retry_in_s:.0f} s at the earliest."
+
+
+@dataclass(frozen=True)
+class ManyGaps:
+    """What became of gaps in a while, beyond those that were told one by one."""
+
+    within_s: float
+    gaps: int = 0
+    missing: int = 0
+    """Trades, of those gaps that have numbers."""
+    filled: int = 0
+    unfilled: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"Within {self.within_s:g} s: {self.gaps:,} more gaps, with {self.missing:,} missing trades; "
+            f"{self.filled:,} gaps were filled, {self.unfilled:,} can't be."
+        )
+
+
+GapEvent = Gap | Filled | Unfilled
+
+ClientEvent = (
+    Connected | Disconnected | GivenUp | Subscribed | Refused | GapEvent | ManyGaps | NotFilling | ClocksDiffer
+)
+
+
+class GapDigest:
+    """Tells of gaps one by one where they are few, and else how many there were.
+
+    Args:
+        tell: called with what is to be told.
+        within_s, most: so many are told one by one in so many seconds.
+    """
+
+    def __init__(self, tell: Callable[[ClientEvent], None], within_s: float = 10.0, most: int = 5) -> None:
+        self._tell, self._within_s, self._most = tell, within_s, most
+        self._began_s: float | None = None
+        self._told = 0
+        self._rest = ManyGaps(within_s)
+
+    def take(self, event: GapEvent, now_s: float) -> None:
+        """Tell an event, or count it; `now_s` is of any monotonic clock."""
+        self.due(now_s)
+        if self._began_s is None:
+            self._began_s = now_s
+        if self._told < self._most:
+            self._told += 1
+            self._tell(event)
+        else:
+            self._rest = _with(self._rest, event)
+
+    def due(self, now_s: float) -> None:
+        """Tell what was counted, if it is time to."""
+        if self._began_s is not None and now_s - self._began_s >= self._within_s:
+            self.end()
+
+    def end(self) -> None:
+        """Tell what was counted."""
+        rest, self._rest = self._rest, ManyGaps(self._within_s)
+        self._began_s, self._told = None, 0
+        if rest != self._rest:
+            self._tell(rest)
+
+
+def _with(many: ManyGaps, event: GapEvent) -> ManyGaps:
+    match event:
+        case Gap():
+            return replace(many, gaps=many.gaps + 1, missing=many.missing + (event.missing or 0))
+        case Filled():
+            return replace(many, filled=many.filled + 1)
+        case Unfilled():
+            return replace(many, unfilled=many.unfilled + 1)
 
 
 @dataclass
@@ -84,5 +166,7 @@ class FeedStats:
     gaps: deque[Gap] = field(default_factory=lambda: deque(maxlen=MAX_GAPS))
     """The latest gaps."""
     gap_count: int = 0
+    filled: int = 0
+    """Trades that the feed did not send, and REST did."""
     last_frame_s: float | None = None
     """When the last frame came, in s since the epoch."""

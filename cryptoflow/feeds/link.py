@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 import random
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +15,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from cryptoflow.errors import ConfigError, FeedDisconnectedError, FeedRefusedError
 from cryptoflow.feeds.backoff import MAX_DELAY_S, backoff
 from cryptoflow.feeds.events import THE_FEED, Disconnected
-from cryptoflow.feeds.gaps import Ledger
+from cryptoflow.feeds.filler import REST_FOR_S, Filler, Filling, Fills
+from cryptoflow.feeds.gaps import Earlier
+from cryptoflow.feeds.ledger import Ledger
 from cryptoflow.feeds.recent import RecentTrades
-from cryptoflow.feeds.rest import fetch
+from cryptoflow.feeds.rest import Rest, fetch
 from cryptoflow.feeds.socket import Socket, aside
-from cryptoflow.model.trade import Trade
 from cryptoflow.venues.base import Received, Refused, Venue, subscribed_pairs
 
 RENEW_BEFORE_S = 300.0
@@ -115,6 +117,9 @@ class Link:
         refused: called with each Refused that no frame told.
         connected: called when a websocket is open.
         lost: called with each Disconnected; what it raises ends the link.
+        filling: how its gaps are filled; None: not at all.
+        filled: called with what becomes of gaps.
+        count: called with how many trades have been filled.
     """
 
     def __init__(
@@ -125,6 +130,9 @@ class Link:
         refused: Callable[[Refused], None],
         connected: Callable[["Link"], None],
         lost: Callable[["Link", Disconnected], None],
+        filling: Filling | None,
+        filled: Callable[[Fills], None],
+        count: Callable[[int], None],
     ) -> None:
         self.endpoint = endpoint
         self.recent = RecentTrades(subscribed_pairs(endpoint.subscriptions))
@@ -136,24 +144,32 @@ class Link:
         self._traded_s = 0.0
         self._trades = 0
         self._refused: dict[str, float] = {}
-        self._stopping = asyncio.Event()
+        self._stopping, self._stopped = asyncio.Event(), threading.Event()
         self._socket: Socket | None = None
+        self.filler: Filler | None = None
+        """None: its gaps are not filled."""
+        if filling and endpoint.rest_url:
+            rest = Rest(endpoint.venue, endpoint.rest_url, self._stopped, REST_FOR_S)
+            self.filler = Filler(rest, self.ledger, self.recent, filling, filled, count)
 
     @property
     def name(self) -> str:
         """What the venue is called in a sentence."""
         return self._venue.market or THE_FEED
 
-    def restore(self, trades: Sequence[Trade]) -> None:
-        """Go on from the last trades of an earlier run, as far as they are this venue's."""
-        own = [trade for trade in trades if self.ledger.has(trade.pair)]
-        for trade in own:
-            self.recent.add(trade)
-        self.ledger.restore(own, time.time_ns(), "no run was receiving")
+    def restore(self, earlier: Earlier) -> None:
+        """Go on from what an earlier run has left, as far as it is this venue's."""
+        for trade in earlier.trades:
+            if self.ledger.has(trade.pair):
+                self.recent.add(trade)
+        self.ledger.restore(earlier, time.time_ns(), "no run was receiving")
+        if self.filler:
+            self.filler.restore(earlier.gaps)
 
     def stop(self) -> None:
         """Leave the venue and end."""
         self._stopping.set()
+        self._stopped.set()
         if self._socket:
             self._socket.wake()
 
@@ -162,13 +178,23 @@ class Link:
 
         Raises:
             FeedError: the venue refuses this client for good, or is gone for too long.
-            Exception: whatever `take` raises.
+            Exception: whatever `take` raises, or the taker of what is filled.
         """
-        looking = asyncio.create_task(self._look_up())
+        opening = asyncio.create_task(self._keep_open())
+        waiting = {opening, asyncio.create_task(self._look_up())}
+        if self.filler:
+            waiting.add(asyncio.create_task(self.filler.run()))
+        tasks = [*waiting]
         try:
-            await self._keep_open()
+            while not opening.done():
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
         finally:
-            looking.cancel()
+            self._stopped.set()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _look_up(self) -> None:
         """See whether the venue has the pairs, where its websocket does not say."""

@@ -24,6 +24,11 @@ class RecentTrades:
         memory = self._pairs.get(trade.pair)
         return self._others.add(trade.identity) if memory is None else memory.add(trade.id)
 
+    def knows(self, trade: Trade) -> bool:
+        """Whether it remembers `trade`."""
+        memory = self._pairs.get(trade.pair)
+        return trade.identity in self._others if memory is None else trade.id in memory
+
     @property
     def remembered(self) -> int:
         """How many trades it holds."""
@@ -40,6 +45,9 @@ class _Memory:
 
     def __len__(self) -> int:
         return len(self._order)
+
+    def __contains__(self, thing: object) -> bool:
+        return thing in self._known
 
     def add(self, thing: object) -> bool:
         if thing in self._known:

@@ -1,8 +1,11 @@
-"""Where a feed's trades go."""
+"""Where a feed's trades go, and those of its past."""
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from cryptoflow.model.trade import Trade
+from cryptoflow.feeds.gaps import Gap
+from cryptoflow.model.trade import Pair, Trade
+from cryptoflow.venues.base import Recorded, Unreadable
 
 
 class Sink(Protocol):
@@ -16,3 +19,17 @@ class Sink(Protocol):
 
     def dead_letter(self, frame: bytes, reason: str) -> None:
         """Take one frame that can't be read, and why."""
+
+
+class Past(Protocol):
+    """Takes what was found of the past, from any threads. The calls block until all is safe, and may raise."""
+
+    def put(self, trades: Sequence[Recorded], unreadable: Sequence[Unreadable], source: str) -> None:
+        """Take trades, and rows that can't be read.
+
+        Args:
+            source: where they come from.
+        """
+
+    def keep(self, gaps: Mapping[Pair, Sequence[Gap]]) -> None:
+        """Take all open gaps of some pairs, in place of those that these had."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from cryptoflow.errors import ConfigError, ServiceError
 from cryptoflow.feeds.client import VenuesClient
 from cryptoflow.feeds.events import ClientEvent
+from cryptoflow.feeds.filler import Filling
+from cryptoflow.feeds.gaps import Earlier
 from cryptoflow.feeds.link import Endpoint
 from cryptoflow.feeds.sink import Sink
 from cryptoflow.settings import OFFICIAL_URL, FeedSettings, api_key, is_simulated
@@ -38,8 +40,19 @@ class Feed:
         """One sentence on where the trades come from."""
         return SIMULATED if self.simulated else f"The trades come from {self.url}."
 
-    def client(self, sink: Sink, on_event: Callable[[ClientEvent], None]) -> VenuesClient:
-        """A client of it that hands trades to `sink`.
+    @property
+    def has_past(self) -> bool:
+        """Whether what it did not send can be asked for."""
+        return any(endpoint.rest_url for endpoint in self.endpoints())
+
+    def client(
+        self,
+        sink: Sink,
+        on_event: Callable[[ClientEvent], None],
+        earlier: Earlier | None = None,
+        filling: Filling | None = None,
+    ) -> VenuesClient:
+        """A client of it that hands trades to `sink`; `earlier` and `filling` as VenuesClient has them.
 
         Raises:
             ConfigError: no subscription is of a market that the source has.
@@ -57,6 +70,8 @@ class Feed:
             reconnect_for_s=self.settings.reconnect_for_s,
             on_event=on_event,
             strangers=[sub for sub in self.settings.subscription_list if sub not in taken],
+            earlier=earlier,
+            filling=filling,
         )
 
     def endpoints(self) -> Iterator[Endpoint]:

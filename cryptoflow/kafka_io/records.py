@@ -18,15 +18,16 @@ RECORDS_AT_ONCE = 5000
 """Records handed over at a time: a few MB."""
 
 
-def topic_id(settings: KafkaSettings) -> str:
-    """The id that Kafka gave the topic of trades when it was made; a topic made anew has another.
+def topic_id(settings: KafkaSettings, topic: str | None = None) -> str:
+    """The id that Kafka gave a topic when it was made, by default that of trades; a topic made anew has another.
 
     Raises:
         KafkaUnreachableError: no broker answers.
         KafkaError: there is no such topic.
     """
-    with admin_client(settings, f"to describe {settings.topic}") as admin:
-        return str(described(admin, settings.topic)["topic_id"])
+    topic = topic or settings.topic
+    with admin_client(settings, f"to describe {topic}") as admin:
+        return str(described(admin, topic)["topic_id"])
 
 
 def first_times_ms(settings: KafkaSettings, topic: str, partitions: Sequence[int]) -> dict[int, int]:
@@ -65,7 +66,7 @@ def times_ms(settings: KafkaSettings, topic: str, offsets: Mapping[int, int]) ->
     """
     if not offsets:
         return {}
-    with _consumer(settings, topic, max_poll_records=1) as consumer:
+    with open_consumer(settings, topic, max_poll_records=1) as consumer:
         places = [TopicPartition(topic, partition) for partition in offsets]
         ends = consumer.end_offsets(places)
         begins = consumer.beginning_offsets(places)
@@ -73,7 +74,7 @@ def times_ms(settings: KafkaSettings, topic: str, offsets: Mapping[int, int]) ->
         return {
             place.partition: int(record.timestamp)
             for place, start in starts.items()
-            for record in _records(consumer, place, start, min(start + 1, ends[place]))
+            for record in records_in(consumer, place, start, min(start + 1, ends[place]))
         }
 
 
@@ -88,9 +89,9 @@ def records_between(
         KafkaUnreachableError: no broker answers.
         KafkaError: records did not come in time.
     """
-    with _consumer(settings, topic, max_poll_records=RECORDS_AT_ONCE) as consumer:
+    with open_consumer(settings, topic, max_poll_records=RECORDS_AT_ONCE) as consumer:
         for partition, stop in end.items():
-            yield from _records(consumer, TopicPartition(topic, partition), begin.get(partition, 0), stop)
+            yield from records_in(consumer, TopicPartition(topic, partition), begin.get(partition, 0), stop)
 
 
 def trades_of(records: Iterable[Any], start: datetime, end: datetime) -> Iterator[Trade]:
@@ -110,8 +111,13 @@ def trades_of(records: Iterable[Any], start: datetime, end: datetime) -> Iterato
 
 
 @contextmanager
-def _consumer(settings: KafkaSettings, topic: str, max_poll_records: int) -> Iterator[Any]:
-    """A consumer without a group; it has no partition yet."""
+def open_consumer(settings: KafkaSettings, topic: str, max_poll_records: int) -> Iterator[Any]:
+    """A consumer without a group; it has no partition yet.
+
+    Raises:
+        KafkaUnreachableError: no broker answers.
+        KafkaError: the broker refuses.
+    """
     options = {"enable_auto_commit": False, "auto_offset_reset": "earliest", "max_poll_records": max_poll_records}
     with our_errors(settings, f"to read {topic}"):
         consumer = KafkaConsumer(**client_config(settings), **options)
@@ -121,7 +127,8 @@ def _consumer(settings: KafkaSettings, topic: str, max_poll_records: int) -> Ite
             consumer.close(autocommit=False)
 
 
-def _records(consumer: Any, place: TopicPartition, begin: int, end: int) -> Iterator[Any]:
+def records_in(consumer: Any, place: TopicPartition, begin: int, end: int) -> Iterator[Any]:
+    """The records of a partition between two offsets, in order; a KafkaError if they do not come in time."""
     consumer.assign([place])
     consumer.seek(place, begin)
     while consumer.position(place) < end:

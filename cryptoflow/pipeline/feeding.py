@@ -40,5 +40,6 @@ class Feeding:
             unreadable=stats.unreadable,
             connects=stats.connects,
             gaps=stats.gap_count,
+            filled=stats.filled,
             refused_subscriptions=len(stats.refused),
         )

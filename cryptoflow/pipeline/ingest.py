@@ -1,4 +1,4 @@
-"""websocket -> Kafka."""
+"""websocket -> Kafka; and what the websocket did not bring, out of REST."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ from cryptoflow.kafka_io.lease import TTL_S, Lease, ingest_lease
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.pipeline.feeding import Feeding
+from cryptoflow.pipeline.history import earlier_of, filling_of
 from cryptoflow.pipeline.part import Part, RunContext, live
 from cryptoflow.runtime.metrics import IngestMetrics
 from cryptoflow.settings import KafkaSettings
@@ -23,8 +24,9 @@ def ingest(feed: Feed, kafka: KafkaSettings, run: RunContext) -> IngestMetrics:
     """
     make_topics(kafka)
     held = ingest_lease(kafka, run.holder(), stop=run.stop, is_ending=run.is_ending, ttl_s=TTL_S)
-    with held as lease, TradeProducer(kafka) as producer:
-        return live(Ingester(Feeding(feed.client(producer, run.on_event)), producer, lease, kafka), run)
+    with held as lease, TradeProducer(kafka) as producer, filling_of(kafka, feed) as filling:
+        client = feed.client(producer, run.on_event, earlier_of(kafka, feed), filling)
+        return live(Ingester(Feeding(client), producer, lease, kafka), run)
 
 
 class Ingester(Part[IngestMetrics]):

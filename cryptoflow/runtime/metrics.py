@@ -79,6 +79,7 @@ class FeedMetrics(Metrics, frozen=True):
     unreadable: Annotated[int, _counter("frames that could not be read")] = 0
     connects: Annotated[int, _counter("sockets opened")] = 0
     gaps: Annotated[int, _counter("stretches of time in which the feed may have sent trades that did not come")] = 0
+    filled: Annotated[int, _counter("trades that the feed did not send, and that REST did")] = 0
     refused_subscriptions: Annotated[int, _counter("subscriptions that the feed has refused, those that differ")] = 0
 
 

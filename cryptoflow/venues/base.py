@@ -408,6 +408,10 @@ class Venue(ABC):
         """Whether a subscription is one of this venue's market."""
         return any(pair[0] == self.market for pair in subscribed_pairs([subscription]))
 
+    def has_made(self, trade: Trade) -> bool:
+        """Whether the record of a trade of its market is its own, and not another source's of the same market."""
+        return str(trade.sequence) == trade.id if self.consecutive else trade.sequence is None
+
     def socket_url(self, url: str) -> str:
         """The address to connect to, where the venue's address is `url`."""
         return url

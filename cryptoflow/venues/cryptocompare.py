@@ -230,6 +230,10 @@ class CryptoCompare(Venue):
         """Whatever market it is of."""
         return True
 
+    def has_made(self, trade: Trade) -> bool:
+        """As for all: its sequence is no market's id."""
+        return str(trade.sequence) != trade.id
+
     def session(self, subscriptions: Sequence[str], secret: str | None = None) -> Protocol:
         """As for all."""
         return Protocol(subscriptions, secret)

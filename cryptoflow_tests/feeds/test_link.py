@@ -20,7 +20,7 @@ from cryptoflow.errors import FeedRefusedError, FeedUnreachableError
 from cryptoflow.feeds import link as link_module
 from cryptoflow.feeds.client import VenuesClient
 from cryptoflow.feeds.events import ClientEvent, Connected, Disconnected, GivenUp
-from cryptoflow.feeds.gaps import Filled, Gap
+from cryptoflow.feeds.gaps import Earlier, Filled, Gap
 from cryptoflow.feeds.link import RENEW_BEFORE_S, Endpoint, Patience
 from cryptoflow.model.trade import NS_PER_S, Trade, read_trade
 from cryptoflow.venues.base import Limits, Refused, Subscribed, Venue
@@ -81,7 +81,7 @@ def run(
         patience=Patience(**{"min_delay_s": 0.05, "max_delay_s": 0.1} | patience),
         on_event=events.append,
         strangers=strangers,
-        earlier=earlier,
+        earlier=Earlier(earlier),
     )
     return Running(client, sink, events)
 
@@ -188,7 +188,7 @@ def test_a_cut_that_hides_trades_is_a_gap_with_their_ids(tongue: Tongue) -> None
         at_work.until(lambda stats: stats.gap_count == 1)
         stats = at_work.end()
     [gap] = at_work.gaps()
-    assert (gap.first, gap.last, gap.missing, gap.reason) == (3, 5, 3, "the connection broke")
+    assert (gap.holes, gap.missing, gap.reason) == (((3, 5),), 3, "the connection broke")
     assert (gap.from_ns, gap.to_ns) == (START_NS + 2 * NS_PER_S, START_NS + 6 * NS_PER_S)
     assert (stats.trades, stats.duplicates, stats.connects) == (4, 1, 2)
 
@@ -206,7 +206,7 @@ def test_the_time_between_two_runs_is_a_gap_and_what_the_log_has_is_no_new_trade
         stats = second.end()
     assert (stats.trades, stats.duplicates) == (1, 1)
     [gap] = second.gaps()
-    assert (gap.pair, gap.first, gap.last, gap.reason) == (tongue.pair, 3, 5, "no run was receiving")
+    assert (gap.pair, gap.holes, gap.reason) == (tongue.pair, ((3, 5),), "no run was receiving")
 
 
 def other(tongue: Tongue) -> Tongue:
@@ -219,7 +219,7 @@ def test_a_cut_that_hides_trades_is_a_gap_by_time_where_ids_do_not_step_by_one()
         at_work.until(lambda stats: stats.trades == 4)
         assert at_work.end().gap_count == 1
     [gap] = at_work.gaps()
-    assert (gap.first, gap.missing, gap.reason) == (None, None, "the connection broke")
+    assert (gap.holes, gap.missing, gap.reason) == ((), None, "the connection broke")
     assert (gap.from_ns, gap.to_ns) == (START_NS + 20 * NS_PER_S, START_NS + 60 * NS_PER_S)
 
 
@@ -241,7 +241,7 @@ def test_a_lost_trade_is_a_gap_without_any_outage_and_filled_when_it_comes() -> 
         at_work.end()
     [gap, filled] = [event for event in at_work.events if isinstance(event, Gap | Filled)]
     assert isinstance(gap, Gap)
-    assert (gap.first, gap.last, filled) == (2, 2, Filled(gap))
+    assert (gap.holes, filled) == (((2, 2),), Filled(gap))
 
 
 def test_a_heartbeat_shows_what_was_lost_though_nothing_else_comes() -> None:
@@ -260,7 +260,7 @@ def test_a_heartbeat_shows_what_was_lost_though_nothing_else_comes() -> None:
         at_work.until(lambda stats: stats.gap_count == 1)
         at_work.end()
     [gap] = at_work.gaps()
-    assert (gap.first, gap.last) == (3, 5)
+    assert gap.holes == ((3, 5),)
 
 
 def handing_over(tongue: Tongue, notice: bytes | None) -> tuple[Script, Script]:

@@ -1,15 +1,19 @@
-"""The ledger: which trades of a pair are missing, since when, and when they have come after all.
+"""The ledger: which trades of a pair are missing, since when, what to ask for, and when they have come after all.
 
 T: a trade, #: its number, x: the socket is lost, ~: longer than the ledger's patience. What stands further right came
 later.
 """
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryptoflow.feeds.gaps import BEGUN_ANEW, MAX_HOLES, NOT_SENT, Filled, Gap, Ledger, Told
+from cryptoflow.feeds.gaps import Earlier, Filled, Gap, Told
+from cryptoflow.feeds.holes import NOT_SENT
+from cryptoflow.feeds.ledger import Ledger
+from cryptoflow.feeds.numbers import BEGUN_ANEW, MAX_HOLES
 from cryptoflow.model.trade import NS_PER_S, Trade
 
 SUBSCRIPTIONS = ["0~Kraken~BTC~USD", "0~Gemini~BTC~USD"]
@@ -55,10 +59,15 @@ def gap(from_s: int, to_s: int, reason: str = "cut", market: str = "Kraken") -> 
     return Gap(market, "BTC", "USD", from_s * NS_PER_S, to_s * NS_PER_S, reason)
 
 
-def hole(first: int, last: int, reason: str = NOT_SENT, missing: int | None = None) -> Gap:
+def hole(first: int, last: int, reason: str = NOT_SENT) -> Gap:
     """The gap of numbers whose neighbours came, each at 10 s."""
-    from_ns, to_ns = 10 * (first - 1) * NS_PER_S, 10 * (last + 1) * NS_PER_S
-    return Gap(*PAIR, from_ns, to_ns, reason, first, last, last - first + 1 if missing is None else missing)
+    return holes((first, last), reason=reason)
+
+
+def holes(*numbers: tuple[int, int], reason: str = NOT_SENT) -> Gap:
+    """The gap of several stretches of them."""
+    from_ns, to_ns = 10 * (numbers[0][0] - 1) * NS_PER_S, 10 * (numbers[-1][1] + 1) * NS_PER_S
+    return Gap(*PAIR, from_ns, to_ns, reason, numbers)
 
 
 # Without numbers
@@ -164,7 +173,7 @@ def test_what_comes_out_of_order_is_no_gap() -> None:
 
 def test_holes_of_a_pair_that_are_due_together_are_one_gap() -> None:
     # #1  #3  #7  ~
-    assert numbered(1, 3, 7).due(PATIENCE_S) == [hole(2, 6, missing=4)]
+    assert numbered(1, 3, 7).due(PATIENCE_S) == [holes((2, 2), (4, 6))]
 
 
 def test_a_hole_has_the_reason_of_the_outage_before_it() -> None:
@@ -204,7 +213,7 @@ def test_numbers_that_begin_anew_are_a_gap_and_count_from_there() -> None:
     ledger = cut(made(*old))
     assert told(ledger, [nth(1, time_s=900), nth(2, time_s=910)]) == [gap(720, 900)]
     told(ledger, [nth(4, time_s=920)])
-    assert [(each.first, each.last) for each in ledger.due(PATIENCE_S)] == [(3, 3)]
+    assert [each.holes for each in ledger.due(PATIENCE_S)] == [((3, 3),)]
     assert told(made(*old), [nth(1, time_s=900)]) == [gap(720, 900, BEGUN_ANEW)]
 
 
@@ -217,7 +226,7 @@ def test_a_first_trade_that_came_out_of_order_hides_no_hole_before_it() -> None:
 def test_a_number_from_before_what_the_log_holds_is_no_hole() -> None:
     # (#60 #61)  #10
     ledger = Ledger(SUBSCRIPTIONS, PATIENCE_S)
-    ledger.restore([nth(60), nth(61)], 700 * NS_PER_S, "no run")
+    ledger.restore(Earlier([nth(60), nth(61)]), 700 * NS_PER_S, "no run")
     assert told(ledger, [nth(10), nth(62)]) == ledger.due(PATIENCE_S) == []
 
 
@@ -309,9 +318,9 @@ def test_exactly_what_was_lost_is_told_and_each_gap_is_filled_once(lost: set[int
     gaps += ledger.due(1000)
     assert flat(ledger.missing(PAIR)) == lost
     assert sum(each.missing or 0 for each in gaps) == len(lost)
-    assert lost <= flat((each.first or 0, each.last or 0) for each in gaps)
-    told_of = [(each.from_ns // NS_PER_S, each.to_ns // NS_PER_S, each.first or 0, each.last or 0) for each in gaps]
-    assert all(from_s < 10 * first <= 10 * last < to_s for from_s, to_s, first, last in told_of)
+    assert flat(stretch for each in gaps for stretch in each.holes) == lost
+    told_of = [(each.from_ns // NS_PER_S, each.to_ns // NS_PER_S, each.holes) for each in gaps]
+    assert all(from_s < 10 * found[0][0] <= 10 * found[-1][1] < to_s for from_s, to_s, found in told_of)
     filled = told(ledger, map(nth, data.draw(st.permutations(sorted(lost)))), now_s=1001)
     assert sorted(filled, key=str) == sorted(map(Filled, gaps), key=str)
     assert (ledger.missing(PAIR), ledger.due(2000)) == ([], [])
@@ -323,7 +332,7 @@ def test_the_time_between_two_runs_is_a_gap_like_any_other(lost: set[int], end: 
     first_run = [number for number in range(1, end + 1) if number not in lost]
     in_log = first_run[-kept:]
     ledger = Ledger(SUBSCRIPTIONS, PATIENCE_S)
-    ledger.restore(map(nth, reversed(in_log)), 10_000 * NS_PER_S, "no run")
+    ledger.restore(Earlier([*map(nth, reversed(in_log))]), 10_000 * NS_PER_S, "no run")
     assert ledger.due(1000) == []
     before = {number for number in lost if in_log[0] < number < in_log[-1]}
     assert flat(ledger.missing(PAIR)) == before
@@ -338,24 +347,206 @@ def test_the_time_between_two_runs_is_a_gap_like_any_other(lost: set[int], end: 
 
 def test_a_pair_without_numbers_is_restored_by_its_last_trade() -> None:
     ledger = Ledger(SUBSCRIPTIONS, PATIENCE_S)
-    ledger.restore([at(20), at(10)], 30 * NS_PER_S, "no run")
+    ledger.restore(Earlier([at(20), at(10)]), 30 * NS_PER_S, "no run")
     assert told(ledger, [at(90)]) == [gap(20, 90, "no run")]
 
 
 def test_a_pair_that_the_log_has_nothing_of_begins_with_this_run() -> None:
     # (no run until 30)  T90
     ledger = Ledger(SUBSCRIPTIONS, PATIENCE_S)
-    ledger.restore([at(20, "Gemini")], 30 * NS_PER_S, "no run")
+    ledger.restore(Earlier([at(20, "Gemini")]), 30 * NS_PER_S, "no run")
     assert told(ledger, [at(90)]) == []
     assert ledger.end(99 * NS_PER_S) == [gap(20, 99, "no run", "Gemini")]
 
 
 def test_what_was_missing_and_came_is_told_in_sentences() -> None:
     second = 1_000_000_000
-    known = Gap("Kraken", "BTC", "USD", 60 * second, 65 * second, "it broke", 3, 5, 3)
+    known = Gap("Kraken", "BTC", "USD", 60 * second, 65 * second, "it broke", ((3, 5),))
     place = "of BTC-USD on Kraken between 1970-01-01 00:01:00 and 00:01:05 UTC"
     assert str(known) == f"3 trades {place} are missing: it broke."
     assert str(Filled(known)) == f"3 trades {place} have come after all."
-    one = Gap("Kraken", "BTC", "USD", 60 * second, 65 * second, "it broke", 3, 3, 1)
+    one = Gap("Kraken", "BTC", "USD", 60 * second, 65 * second, "it broke", ((3, 3),))
     assert str(one) == f"1 trade {place} is missing: it broke."
     assert str(Filled(one)) == f"1 trade {place} has come after all."
+
+
+# What is to be filled
+
+NOW_NS = 10**6 * NS_PER_S
+PAGE = 100
+
+
+def ask(ledger: Ledger, now_s: float = 0, page: int = PAGE) -> tuple[int, int] | None:
+    """The numbers between those on either side of what is asked for."""
+    wanted = ledger.to_ask(now_s, page)
+    if wanted is None:
+        return None
+    assert wanted.first is not None
+    assert wanted.last is not None
+    assert wanted.from_ns <= wanted.to_ns
+    return wanted.first + 1, wanted.last - 1
+
+
+def answer(ledger: Ledger, known: Iterable[int], now_s: float = 0, settled_s: int = 0, page: int = PAGE) -> list[Told]:
+    """Ask once, of a venue that has these; what the ledger says, and what it gives up."""
+    wanted = ledger.to_ask(now_s, page)
+    if wanted is None:
+        return []
+    found = [each for each in map(nth, known) if wanted.holds(each)]
+    told_of = ledger.filled([each for each in found if ledger.lacks(each)])
+    highest = max((each.sequence or 0 for each in found), default=0)
+    gone = ledger.asked(wanted, highest, now_s, settled_s * NS_PER_S)
+    return [*told_of, *([gone] if gone else [])]
+
+
+def due(*numbers: int) -> Ledger:
+    """A ledger that has seen these, and told what is missing."""
+    ledger = numbered(*numbers)
+    assert ledger.due(PATIENCE_S)
+    return ledger
+
+
+def test_only_what_was_told_is_asked_for() -> None:
+    ledger = numbered(1, 4)
+    assert ask(ledger) is None
+    [found] = ledger.due(PATIENCE_S)
+    assert ask(ledger) == (2, 3)
+    assert answer(ledger, range(1, 5)) == [Filled(found)]
+    assert (ask(ledger, 1e9), ledger.missing(PAIR)) == (None, [])
+
+
+def test_holes_that_fit_into_a_page_are_asked_for_at_once_the_oldest_first() -> None:
+    # #1  #3  #6  #98  #102          2, 4 to 5, 7 to 97 | 99 to 101
+    ledger = due(1, 3, 6, 98, 102)
+    assert ask(ledger) == (2, 97)
+    answer(ledger, range(1, 103))
+    assert ask(ledger) == (99, 101)
+
+
+def test_a_long_hole_is_asked_for_bit_by_bit_and_never_twice() -> None:
+    ledger, asked = due(1, 2001), []
+    while wanted := ask(ledger):
+        asked.append(wanted)
+        answer(ledger, range(1, 2002))
+    # The number behind what is asked for is missing too, and comes with it.
+    assert [first for first, _ in asked[1:]] == [last + 2 for _, last in asked[:-1]]
+    assert (asked[0][0], asked[-1][1], ledger.missing(PAIR)) == (2, 2000, [])
+    assert all(last - first + 3 <= 5 * PAGE for first, last in asked)
+
+
+def test_what_the_venue_does_not_have_yet_is_asked_for_again_later_and_later() -> None:
+    ledger, now_s, times_s = due(1, 3), 0.0, list[float]()
+    while now_s < 2000:
+        if ask(ledger, now_s):
+            times_s.append(now_s)
+            assert answer(ledger, [1], now_s) == []
+        now_s += 1
+    waits_s = [after - before for before, after in pairwise(times_s)]
+    assert waits_s[:6] == [2, 4, 8, 16, 32, 64]
+    assert waits_s == sorted(waits_s)
+    assert max(waits_s) == 600
+
+
+def test_an_answer_that_goes_beyond_a_hole_proves_that_it_is_for_good_once_it_is_old() -> None:
+    # #10  #13: the venue has #10 and #13, and nothing between
+    ledger = due(10, 13)
+    assert answer(ledger, [10, 13], settled_s=130) == []  # it lies next to #13, at 130 s
+    assert answer(ledger, [10], 10, settled_s=1000) == []  # it does not reach beyond
+    assert answer(ledger, [10, 13], 100, settled_s=131) == [hole(11, 12)]
+    assert (ask(ledger, 1e9), ledger.missing(PAIR)) == (None, [])
+
+
+def test_pairs_take_turns() -> None:
+    pairs = [("Kraken", "BTC", "USD"), ("Gemini", "BTC", "USD")]
+    ledger = Ledger(SUBSCRIPTIONS, PATIENCE_S)
+    for market, _, _ in pairs:
+        told(ledger, [at(0, market, 1), at(1, market, 5001)])
+    ledger.due(PATIENCE_S)
+    asked = []
+    for now_s in range(1, 5):
+        wanted = ledger.to_ask(now_s, PAGE)
+        assert wanted
+        asked.append(wanted.pair)
+        ledger.asked(wanted, 0, now_s, 0)
+    assert asked == [*pairs, *pairs]
+
+
+def test_a_pair_that_is_put_off_is_asked_for_later() -> None:
+    ledger = due(1, 3)
+    ledger.postpone(PAIR, 100)
+    assert ask(ledger, 99) is None
+    assert ask(ledger, 100) == (2, 2)
+
+
+def test_what_is_longer_ago_than_the_limit_is_given_up_and_a_hole_that_reaches_further_is_cut_at_about_there() -> None:
+    # 20 to 30 s, 1000 to 2000 s        limit: 1500 s
+    ledger = due(1, 3, 100, 201)
+    [found] = ledger.give_up(1500 * NS_PER_S, 0)
+    assert found.holes[0] == (2, 2)
+    assert found.to_ns == 1500 * NS_PER_S
+    [(first, last)] = ledger.missing(PAIR)
+    assert (last, abs(first - 150) < 3, first) == (200, True, found.holes[-1][1] + 1)
+    assert ledger.give_up(1550 * NS_PER_S, 60 * NS_PER_S) == []
+    assert ledger.give_up(3000 * NS_PER_S, 0) == [
+        Gap(*PAIR, 1500 * NS_PER_S, 2010 * NS_PER_S, NOT_SENT, ((first, last),))
+    ]
+
+
+def test_what_an_earlier_run_was_to_fill_is_asked_for_though_the_log_has_nothing_of_it_in_reach() -> None:
+    # (gap 5 to 7)   the log: #90 #91     |    (no trade in reach, gap 5 to 7)
+    for trades, next_to in (([nth(90), nth(91)], 92), ([], 8)):
+        ledger = Ledger(SUBSCRIPTIONS, PATIENCE_S)
+        ledger.restore(Earlier(trades, [nth(6)], [hole(5, 7)]), NOW_NS, "no run")
+        assert ledger.missing(PAIR) == [(5, 5), (7, 7)]
+        assert told(ledger, [nth(95)], now_s=5) == []
+        assert ledger.missing(PAIR) == [(5, 5), (7, 7), (next_to, 94)]
+        assert ask(ledger) == (5, 7)
+        [filled] = answer(ledger, range(1, 96))
+        assert isinstance(filled, Filled)
+
+
+def test_numbers_that_began_anew_before_the_end_of_the_log_are_no_hole() -> None:
+    ledger = Ledger(SUBSCRIPTIONS, PATIENCE_S)
+    ledger.restore(Earlier([nth(7001, 710), nth(7002, 720), nth(1, 900), nth(3, 920)]), NOW_NS, "no run")
+    assert ledger.missing(PAIR) == [(2, 2)]
+
+
+@given(losses, losses, st.integers(1, 70), st.integers(0, 70), st.integers(0, 20), st.data())
+def test_whatever_the_log_keeps_of_a_killed_run_the_next_one_fills_all_that_it_lacks(
+    lost: set[int], filled: set[int], end: int, kept: int, off: int, data: st.DataObject
+) -> None:
+    """The first run is killed at `end`: it had put its gaps down a little before, the end of the log keeps the rest.
+
+    What was in reach of the log's end had been told or not, and some had been filled.
+    """
+    filled, top = {number for number in filled & lost if number < end}, 60 + end + off
+    live = [number for number in range(1, end + 1) if number not in lost]
+    ledger = Ledger(SUBSCRIPTIONS, PATIENCE_S)
+    told(ledger, map(nth, live))
+    told_until = live[-max(kept, 1) :][0] if live else 1
+    put_down = [
+        gap
+        for gap in (ledger.due(PATIENCE_S) and dict(ledger.gaps())[PAIR])
+        if gap.holes[0][0] <= told_until or data.draw(st.booleans())
+    ]
+    second = Ledger(SUBSCRIPTIONS, PATIENCE_S)
+    in_reach = live[-kept:] if kept else []
+    second.restore(Earlier([*map(nth, in_reach)], [*map(nth, filled)], put_down), NOW_NS, "no run")
+    after = range(end + off + 1, top + 1)
+    told(second, map(nth, after), now_s=1)
+    second.due(1 + PATIENCE_S)
+    found: set[int] = set()
+    for now_s in range(100):
+        wanted = second.to_ask(now_s, PAGE)
+        if wanted is None:
+            break
+        trades = [each for each in map(nth, range(1, top + 1)) if wanted.holds(each) and second.lacks(each)]
+        found |= {each.sequence or 0 for each in trades}
+        second.filled(trades)
+        second.asked(wanted, 0, now_s, 0)
+    assert second.missing(PAIR) == []
+    if in_reach or put_down:
+        begin = live[0]
+        assert set(range(begin, top + 1)) <= {*live, *filled, *found, *after}
+    if in_reach:
+        assert found.isdisjoint({*filled, *in_reach})

@@ -1,0 +1,86 @@
+"""What an ingester does about gaps: the end of the log as an earlier run has left it, and the past that it fills in."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from cryptoflow.feeds.filler import Filling
+from cryptoflow.feeds.gaps import Earlier, Gap
+from cryptoflow.feeds.source import Feed
+from cryptoflow.kafka_io.history import HistoryProducer
+from cryptoflow.kafka_io.tail import ENOUGH_BLOCKS, last_trades, newest_values
+from cryptoflow.model.trade import Pair, Trade, kafka_key
+from cryptoflow.settings import KafkaSettings
+from cryptoflow.venues.base import Recorded, Unreadable, subscribed_pairs
+
+LIVE_WITHIN_S, FILLED_WITHIN_S = 1.0, 0.5
+"""How long the end of the log is read, in s, before the feed is opened."""
+
+MOST_KEPT = 5_000
+"""Gaps of a pair that are put down, the oldest: they fit into one record."""
+
+GAP = "gap"
+"""Why trades of the past are fetched."""
+
+_gaps_decoder = msgspec.json.Decoder(list[Gap])
+
+
+class FilledGaps:
+    """Puts what was filled, and what is to be, into Kafka; a feed's Past."""
+
+    def __init__(self, producer: HistoryProducer) -> None:
+        self._producer = producer
+
+    def put(self, trades: Sequence[Recorded], unreadable: Sequence[Unreadable], source: str) -> None:
+        """As `Past` says."""
+        self._producer.put(trades, unreadable, source)
+
+    def keep(self, gaps: Mapping[Pair, Sequence[Gap]]) -> None:
+        """As `Past` says; one record for each pair."""
+        records = {kafka_key(pair): msgspec.json.encode(found[:MOST_KEPT]) for pair, found in gaps.items()}
+        self._producer.put_gaps(records)
+
+
+def earlier_of(kafka: KafkaSettings, feed: Feed) -> Earlier:
+    """What the log has of an earlier run of the feed.
+
+    Trades of the same market out of another source don't count: their numbers are others.
+
+    Raises:
+        KafkaError: Kafka is not there, or does not give its records.
+    """
+    venues = {pair: each.venue for each in feed.endpoints() for pair in subscribed_pairs(each.subscriptions)}
+
+    def taken(trade: Trade) -> bool:
+        return venues[trade.pair].has_made(trade)
+
+    trades = last_trades(kafka, kafka.topic, venues, taken, LIVE_WITHIN_S)
+    if not feed.has_past:
+        return Earlier(trades)
+    filled = last_trades(kafka, kafka.history_topic, venues, taken, FILLED_WITHIN_S, ENOUGH_BLOCKS)
+    gaps = [gap for value in newest_values(kafka, kafka.gaps_topic).values() for gap in _read(value)]
+    return Earlier(trades, filled, [gap for gap in gaps if gap.pair in venues])
+
+
+def _read(value: bytes) -> list[Gap]:
+    """The gaps in a record; what can't be read is as good as lost: the log's end tells the newest ones."""
+    try:
+        return _gaps_decoder.decode(value)
+    except msgspec.DecodeError:
+        return []
+
+
+@contextmanager
+def filling_of(kafka: KafkaSettings, feed: Feed) -> Iterator[Filling | None]:
+    """How the gaps of the feed are filled, for the length of a run; None: it has no past, or is not to be.
+
+    Raises:
+        KafkaError: Kafka is not there.
+    """
+    limit_s = feed.settings.fill_limit_s
+    if not (feed.has_past and limit_s):
+        yield None
+        return
+    with HistoryProducer(kafka, GAP) as producer:
+        yield Filling(FilledGaps(producer), limit_s)

@@ -1,0 +1,167 @@
+"""Gaps of a whole ingester: whatever is lost and whenever it dies, each trade is live or in the history."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from cryptoflow.feeds.source import Feed
+from cryptoflow.kafka_io.history import HistoryProducer
+from cryptoflow.kafka_io.tail import newest_values
+from cryptoflow.kafka_io.topics import make_topics
+from cryptoflow.model.trade import Trade, read_trade
+from cryptoflow.pipeline import history as module
+from cryptoflow.pipeline.history import earlier_of
+from cryptoflow.pipeline.ingest import ingest
+from cryptoflow.pipeline.part import RunContext
+from cryptoflow.runtime.aside import Aside
+from cryptoflow.settings import FeedSettings, KafkaSettings
+from cryptoflow.simulator.config import VenueName
+from cryptoflow.testing import Simulator
+from cryptoflow_tests.feeds.filling import SUBS, lacking, market, traded, wait_for, wait_for_more
+from cryptoflow_tests.topics import read_topic
+
+RUN = """
+import sys
+from pathlib import Path
+from cryptoflow.feeds.source import Feed
+from cryptoflow.pipeline.ingest import ingest
+from cryptoflow.pipeline.part import RunContext
+from cryptoflow.settings import FeedSettings, KafkaSettings
+feed, kafka = FeedSettings.model_validate_json(sys.argv[1]), KafkaSettings.model_validate_json(sys.argv[2])
+ingest(Feed("", feed, simulated=False), kafka, RunContext(Path(sys.argv[3])))
+"""
+
+
+@pytest.fixture
+def kafka(kafka_bootstrap: str, topic: str) -> KafkaSettings:
+    settings = KafkaSettings(bootstrap_servers=kafka_bootstrap, topic=topic)
+    make_topics(settings)
+    return settings
+
+
+@pytest.fixture(autouse=True)
+def _a_pace_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRYPTOFLOW_HOME", str(tmp_path))
+
+
+def feed_of(*simulators: Simulator) -> Feed:
+    urls = {f"{each.config.venue}_url": each.url for each in simulators}
+    rests = {f"{each.config.venue}_rest_url": each.rest_url for each in simulators}
+    names = [each.config.venue for each in simulators]
+    subscriptions = ",".join(SUBS[name] for name in names)
+    settings = FeedSettings(source=",".join(names), subscriptions=subscriptions, **urls, **rests)  # type: ignore[arg-type]
+    return Feed("", settings, simulated=False)
+
+
+@contextmanager
+def killed(feed: Feed, kafka: KafkaSettings, home: Path) -> Iterator[None]:
+    """An ingester in a process of its own, that is killed."""
+    command = [sys.executable, "-c", RUN, feed.settings.model_dump_json(), kafka.model_dump_json(), str(home)]
+    process = subprocess.Popen(command)
+    try:
+        yield
+    finally:
+        assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+@contextmanager
+def ingesting(feed: Feed, kafka: KafkaSettings, home: Path) -> Iterator[None]:
+    """An ingester that ends cleanly."""
+    context = RunContext(home)
+    running = Aside("ingester", lambda: ingest(feed, kafka, context), context.stop.set).start()
+    try:
+        yield
+    finally:
+        running.end()
+
+
+def in_topic(kafka: KafkaSettings, topic: str) -> list[Trade]:
+    return [read_trade(record.value) for record in read_topic(kafka, topic)]
+
+
+def ids(trades: list[Trade], simulator: Simulator) -> set[int]:
+    return {int(trade.id) for trade in trades if trade.market.lower() == simulator.config.venue}
+
+
+def put_down(kafka: KafkaSettings) -> int:
+    """How many gaps stand in the topic of gaps."""
+    return sum(len(json.loads(value)) for value in newest_values(kafka, kafka.gaps_topic).values())
+
+
+def test_three_venues_that_lose_frames_and_sockets_and_two_runs_that_are_killed_leave_no_hole(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    names: tuple[VenueName, ...] = ("coinbase", "binance", "kraken")
+    with ExitStack() as stack:
+        markets = [stack.enter_context(market(name, 100, lost=0.02, rest_lag_s=1)) for name in names]
+        feed = feed_of(*markets)
+        for _ in range(2):
+            with killed(feed, kafka, tmp_path):
+                wait_for(lambda: all(each.connections for each in markets))
+                for each in markets:
+                    wait_for_more(lambda each=each: traded(each), 60)  # type: ignore[misc]
+                    each.drop_connections()
+                wait_for(lambda: put_down(kafka) > 0)
+            wait_for_more(lambda: traded(markets[0]), 150)  # the markets go on
+        ends = {each: traded(each)[-1] for each in markets}
+
+        def left() -> list[list[int]]:
+            live, filled = in_topic(kafka, kafka.topic), in_topic(kafka, kafka.history_topic)
+            have = {each: ids(live, each) | ids(filled, each) for each in markets}
+            return [
+                [number for number in lacking(each, min(ids(live, each)), have[each] | {end}) if number <= end]
+                for each, end in ends.items()
+            ]
+
+        with ingesting(feed, kafka, tmp_path):
+            wait_for(lambda: not any(left()), left)
+        assert all(not each.tally.broken for each in markets)
+    live, filled = read_topic(kafka, kafka.topic), read_topic(kafka, kafka.history_topic)
+    assert filled
+    assert {tuple(record.headers) for record in live} == {()}
+    sources = {dict(record.headers)["source"].decode() for record in filled}
+    assert sources <= {each.rest_url for each in markets}
+    assert {dict(record.headers)["reason"] for record in filled} == {b"gap"}
+    # The venues' exact records: what came both ways is the same, byte for byte.
+    values = {(record.key, json.loads(record.value)["ID"]): record.value for record in live}
+    assert all(values.get((each.key, json.loads(each.value)["ID"]), each.value) == each.value for each in filled)
+
+
+def test_the_next_run_begins_where_the_log_ends_and_takes_only_trades_of_its_own_source(
+    kafka: KafkaSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The live topic has trades of the same market, out of CryptoCompare, with other numbers."""
+    monkeypatch.setattr(module, "LIVE_WITHIN_S", 30.0)
+    with market("coinbase", 100) as simulator, Simulator() as other:
+        compared = Feed(other.url, FeedSettings(subscriptions=SUBS["coinbase"]), simulated=False)
+        own = feed_of(simulator)
+        for feed in (own, compared):
+            with ingesting(feed, kafka, tmp_path):
+                count = len(in_topic(kafka, kafka.topic))
+                wait_for(lambda count=count: len(in_topic(kafka, kafka.topic)) > count + 20)  # type: ignore[misc]
+        trades = in_topic(kafka, kafka.topic)
+        found = [earlier_of(kafka, feed).trades for feed in (own, compared)]
+        assert {trade.id for trade in found[0]} == {str(number) for number in ids(trades, simulator)} - {
+            trade.id for trade in found[1]
+        }
+        assert len(found[0]) + len(found[1]) == len(trades)
+        assert all(str(trade.sequence) == trade.id for trade in found[0])
+        assert not any(str(trade.sequence) == trade.id for trade in found[1])
+
+
+def test_gaps_that_can_not_be_read_stop_no_start(kafka: KafkaSettings, tmp_path: Path) -> None:
+    with market("coinbase", 100) as simulator:
+        feed = feed_of(simulator)
+        with ingesting(feed, kafka, tmp_path):
+            wait_for(lambda: bool(in_topic(kafka, kafka.topic)))
+        with HistoryProducer(kafka, "gap") as producer:
+            producer.put_gaps({b"Coinbase~BTC~USD": b"garbage"})
+        assert earlier_of(kafka, feed).gaps == []
