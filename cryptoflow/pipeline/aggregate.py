@@ -15,6 +15,7 @@ from cryptoflow.local import jars
 from cryptoflow.model.offsets import Offsets, records
 from cryptoflow.pipeline.catch_up import CatchUp
 from cryptoflow.pipeline.commits import Commits
+from cryptoflow.pipeline.history_marks import HistoryMarks, history_marks
 from cryptoflow.pipeline.live import Live
 from cryptoflow.pipeline.part import POLL_S, Part, RunContext, live
 from cryptoflow.runtime.aside import Aside
@@ -52,7 +53,8 @@ def aggregate(
         ):
             ledger = Ledger(session, cassandra, Place(settings.window_s, kafka.topic, topic_id(kafka)), held)
             commits = Commits(spark, kafka, settings, ledger, dead_letters)
-            return live(Aggregation(spark, kafka, settings, commits, held, run), run)
+            with history_marks(session, kafka, cassandra, settings.window_s, held, commits.tally) as past:
+                return live(Aggregation(spark, kafka, settings, commits, past, held, run), run)
 
 
 class Aggregation(Part[AggregateMetrics]):
@@ -66,6 +68,7 @@ class Aggregation(Part[AggregateMetrics]):
         kafka: KafkaSettings,
         settings: SparkSettings,
         commits: Commits,
+        past: HistoryMarks,
         held: lease.Lease,
         run: RunContext,
     ) -> None:
@@ -73,6 +76,7 @@ class Aggregation(Part[AggregateMetrics]):
         self._commits, self._lease, self._run = commits, held, run
         self._catch_up = CatchUp(spark, kafka, settings, commits)
         self._streams = Live(spark, kafka, settings, run.home, commits)
+        self._past, self._following = past, Aside("history", past.run, past.stop)
         self._jobs = self._spark.statusTracker()
         self._given_up = threading.Event()
         self._batches: Aside | None = None
@@ -80,6 +84,11 @@ class Aggregation(Part[AggregateMetrics]):
         self._ended = StreamMetrics()
 
     def start(self) -> None:
+        """Follow the trades of the past, and begin with what is due of the present."""
+        self._following.start()
+        self._begin()
+
+    def _begin(self) -> None:
         """Begin with what is due: to catch up, or to stream."""
         while not (self._batches or self._stream):
             if self._behind() >= self._settings.backlog_trades:
@@ -91,16 +100,22 @@ class Aggregation(Part[AggregateMetrics]):
     def check(self) -> None:
         """See that it works, and go from the batches to the stream once they have caught up, or back."""
         self._lease.alive()
+        self._following.done()
         if self._caught_up() or (self._stream and not self._goes_on(CandleStream.check)):
-            self.start()
+            self._begin()
 
     def drain(self, overdue: Callable[[], bool]) -> None:
-        """Aggregate what the topic holds by now."""
+        """Aggregate what the topic holds by now, and mark what that of the past holds."""
 
         def is_overdue() -> bool:
             self._lease.alive()
             return overdue()
 
+        self._following.end()
+        self._past.drain(is_overdue)
+        self._drain(is_overdue)
+
+    def _drain(self, is_overdue: Callable[[], bool]) -> None:
         while not is_overdue():
             if self._batches and not self._caught_up():
                 self._batches.wait(POLL_S)
@@ -113,10 +128,11 @@ class Aggregation(Part[AggregateMetrics]):
             elif self._run.stop.is_set() and behind >= self._settings.backlog_trades:
                 return  # it is in Kafka for the next run
             else:
-                self.start()
+                self._begin()
 
     def stop(self) -> None:
         """End the batch at hand: it is finished if it is the stream's, else it comes again."""
+        self._following.cancel()
         if self._batches:
             self._batches.cancel()
         if self._stream:

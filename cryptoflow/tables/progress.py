@@ -124,6 +124,25 @@ def write(session: Session, place: Place, fence: int, done: Progress) -> None:
         raise _superseded()
 
 
+def read_offsets(session: Session, place: Place, tables: str) -> Offsets:
+    """How far a topic is read that is followed and not aggregated; nowhere where that was for other tables."""
+    cql = "SELECT now_offsets, tables FROM progress WHERE window_seconds = %s AND topic_id = %s LIMIT 1"
+    row = session.execute(_serial(cql), [place.window_s, place.topic_id]).one()
+    return dict(row.now_offsets or {}) if row and row.tables == tables else {}
+
+
+def write_offsets(session: Session, place: Place, fence: int, offsets: Offsets, tables: str) -> None:
+    """Commit how far a topic is read that is followed and not aggregated.
+
+    Raises:
+        LeaseLostError: another holder of the lease has claimed it.
+    """
+    cql = "UPDATE progress SET now_offsets = %s, tables = %s WHERE window_seconds = %s AND topic_id = %s IF fence = %s"
+    statement = SimpleStatement(cql, serial_consistency_level=ConsistencyLevel.SERIAL)
+    if not session.execute(statement, [offsets, tables, place.window_s, place.topic_id, fence]).was_applied:
+        raise _superseded()
+
+
 def _superseded() -> LeaseLostError:
     return LeaseLostError(
         "This run's work was taken over by another run while it did not answer: it ends. Nothing is lost."

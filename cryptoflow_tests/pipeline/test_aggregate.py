@@ -21,6 +21,7 @@ from kafka import KafkaProducer
 
 from cryptoflow.errors import AlreadyRunningError, CassandraError, LeaseLostError
 from cryptoflow.kafka_io.connection import admin_client
+from cryptoflow.kafka_io.history import HistoryProducer
 from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.kafka_io.records import topic_id
@@ -28,6 +29,7 @@ from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.model.candle import candles_of
 from cryptoflow.model.trade import Trade, kafka_key, read_trade, write_trade
 from cryptoflow.pipeline.aggregate import aggregate
+from cryptoflow.pipeline.history_marks import PAST
 from cryptoflow.pipeline.marking import AHEAD, LATE
 from cryptoflow.pipeline.part import RunContext
 from cryptoflow.runtime.holder import Holder
@@ -625,3 +627,22 @@ def test_records_are_keyed_by_their_pair(kafka: KafkaSettings) -> None:
     }
     by_key = {record.key: record.partition for record in found}
     assert all(by_key[record.key] == record.partition for record in found)
+
+
+def test_trades_of_the_past_are_in_no_batch_and_mark_their_hours(
+    aggregate_all: Aggregate, kafka: KafkaSettings, cassandra: CassandraSettings, session: Session
+) -> None:
+    live, past = some_frames(100, START_S), some_frames(30, START_S - HOUR_S)
+    send(kafka, live)
+    with HistoryProducer(kafka, "gap") as producer:
+        producer.put([(read_trade(frame), frame) for frame in past], (), "somewhere")
+    told = aggregate_all()
+    check(cassandra, live)
+    assert (told.late, told.input_rows, told.waiting_trades) == (0, len(live), len(past))
+    found = marks(session)
+    assert {(mark.topic_id, mark.reason) for mark in found} == {(topic_id(kafka, kafka.history_topic), PAST)}
+    assert sum(mark.trades for mark in found) == len(past)
+    # The next run goes on behind them.
+    session.execute("TRUNCATE marks")
+    aggregate_all()
+    assert marks(session) == []

@@ -9,7 +9,18 @@ from cassandra.cluster import Session
 
 from cryptoflow.errors import LeaseLostError
 from cryptoflow.model.window import EPOCH
-from cryptoflow.tables.progress import Bounds, Place, Progress, bounds, claim, newest_of_others, read, write
+from cryptoflow.tables.progress import (
+    Bounds,
+    Place,
+    Progress,
+    bounds,
+    claim,
+    newest_of_others,
+    read,
+    read_offsets,
+    write,
+    write_offsets,
+)
 
 NOON = datetime(2021, 1, 8, 12, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -127,3 +138,20 @@ def test_where_the_trades_of_hours_lie_is_told_by_the_hours_before_and_after(ses
     assert first_partition(NOON + 30 * MINUTE, NOON + HOUR) == (15, 50)
     assert first_partition(NOON + 2 * HOUR, NOON + 3 * HOUR) == (35, None)
     assert first_partition(NOON, NOON + 3 * HOUR) == (15, None)
+
+
+def test_how_far_a_topic_is_followed_is_of_its_tables_and_no_progress_of_an_aggregation(
+    session: Session, place: Place
+) -> None:
+    tables = uuid.uuid4().hex
+    assert read_offsets(session, place, tables) == {}
+    claim(session, place, 2)
+    for offsets in ({0: 5}, {0: 7, 1: 2}):
+        write_offsets(session, place, 2, offsets, tables)
+        assert read_offsets(session, place, tables) == offsets
+    assert read_offsets(session, place, "other tables") == {}
+    assert read(session, place) is None
+    assert newest_of_others(session, place._replace(topic_id=uuid.uuid4().hex), tables) == EPOCH
+    with pytest.raises(LeaseLostError):
+        write_offsets(session, place, 1, {0: 9}, tables)
+    assert read_offsets(session, place, tables) == {0: 7, 1: 2}
