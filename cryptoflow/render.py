@@ -1,8 +1,9 @@
 """How candles look, and where they are printed."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -32,10 +33,18 @@ def new_console() -> Console:
     return console if console.is_terminal else Console(width=PIPED_WIDTH)
 
 
-def candle_table(candles: Iterable[Candle | CandleRow], title: str | None = None, width: int = PIPED_WIDTH) -> Table:
+def candle_table(
+    candles: Iterable[Candle | CandleRow],
+    title: str | None = None,
+    width: int = PIPED_WIDTH,
+    verdicts: Sequence[str] = (),
+) -> Table:
     """The candles, one a line in the order given; fewer columns and no date where `width` is small.
 
     Buy and sell are quantities; what they lack to the whole was of unknown side.
+
+    Args:
+        verdicts: what is to be said of each candle's hour; a column, if it is anything.
     """
     left_out = WIDE_COLUMNS if width < WIDE else ()
     padding = (0, 0 if left_out else 1, 0, 0)
@@ -45,11 +54,14 @@ def candle_table(candles: Iterable[Candle | CandleRow], title: str | None = None
     for name in NUMBER_COLUMNS:
         if name not in left_out:
             table.add_column(name, justify="right", no_wrap=True)
-    for candle in candles:
+    if any(verdicts):
+        table.add_column("verdict", no_wrap=True)
+    for candle, verdict in zip_longest(candles, verdicts if any(verdicts) else ()):
         cells = _cells(candle_row(candle) if isinstance(candle, Candle) else candle)
         if left_out:
             cells["window (UTC)"] = cells["window (UTC)"][-len("00:00:00") :]
-        table.add_row(*(text for name, text in cells.items() if name not in left_out))
+        said = [verdict] if any(verdicts) else []
+        table.add_row(*(text for name, text in cells.items() if name not in left_out), *said)
     return table
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from cassandra.cluster import Session
 from kafka import KafkaProducer, TopicPartition
 
@@ -24,7 +25,7 @@ from cryptoflow.pipeline.repair import Summary, Wanted, repair
 from cryptoflow.runtime.holder import Holder
 from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings
 from cryptoflow.simulator.cryptocompare import REPLAYED_TRADES
-from cryptoflow.tables import lease, reader
+from cryptoflow.tables import hours, lease, reader
 from cryptoflow.tables.connection import connect, ensure_schema
 from cryptoflow.tables.ledger import Ledger
 from cryptoflow.tables.progress import Place, Progress
@@ -52,6 +53,11 @@ def a_trade(number: int, time_s: int, pair: tuple[str, str, str] = BTC) -> Trade
     """One of many; its amounts are no short binary numbers."""
     price, quantity = 100 + number / 100, (1 + number % 13) / 1000
     return Trade(*pair, FLAGS[number % 4], str(number), time_s, quantity, price, round(price * quantity, 8))
+
+
+def numbered(trades: Iterable[Trade]) -> list[Trade]:
+    """The trades with their ids as numbers, as the venues count them."""
+    return [msgspec.structs.replace(trade, sequence=int(trade.id)) for trade in trades]
 
 
 def some_trades(start_s: int, end_s: int, step_s: int = 30) -> list[Trade]:
@@ -92,13 +98,26 @@ class World:
         """Let go of Kafka."""
         self._stack.close()
 
-    def send(self, trades: Iterable[Trade], at_s: float | None = None) -> list[tuple[int, int]]:
-        """Into the topic, received at their exchange times, or all at another time; gives partitions and offsets."""
+    def past(self) -> Log:
+        """The topic of the past, which is made if there is none; for as long as the test lasts."""
+        topic = self.kafka.history_topic
+        with admin_client(self.kafka, "to make a topic") as admin:
+            if topic not in admin.list_topics():
+                admin.create_topics({topic: {"num_partitions": 2, "replication_factor": 1}})
+                admin.wait_for_topics([topic])
+        return self._stack.enter_context(open_log(self.kafka, topic))
+
+    def send(self, trades: Iterable[Trade], at_s: float | None = None, log: Log | None = None) -> list[tuple[int, int]]:
+        """Into the topic, or another one, received at their exchange times, or all at another time.
+
+        Gives partitions and offsets.
+        """
+        topic = log.topic if log else self.kafka.topic
         producer, sent = KafkaProducer(**client_config(self.kafka)), []
         for trade in trades:
             key, value = kafka_key(trade.pair), write_trade(trade)
             received_s = trade.time_s if at_s is None else at_s
-            sent.append(producer.send(self.kafka.topic, value, key=key, timestamp_ms=int(received_s * 1000)))
+            sent.append(producer.send(topic, value, key=key, timestamp_ms=int(received_s * 1000)))
             self.sent.append(trade)
         producer.close()
         return [(record.partition, record.offset) for record in (future.get(10) for future in sent)]
@@ -127,22 +146,23 @@ class World:
             done = Progress(finished, ends, begins or ends, origin, newest, tables=reader.tables_id(self.session))
             ledger.commit(marks, candles, BatchRecord("q", 0), done)
 
-    def mark(self, trade: Trade, places: Sequence[tuple[int, int]]) -> MarkRow:
+    def mark(self, trade: Trade, places: Sequence[tuple[int, int]], log: Log | None = None) -> MarkRow:
         """The mark of trades of one pair and hour, the newest of which is `trade`, that lie in the log there."""
+        log = log or self.log()
         hour, until = moment(trade.time_s // HOUR_S * HOUR_S), moment((trade.time_s // 60 + 1) * 60)
         [partition] = {partition for partition, _ in places}
         offsets = [offset for _, offset in places]
         return MarkRow(
             hour,
             *trade.pair,
-            topic_id=self.log().topic_id,
+            topic_id=log.topic_id,
             partition=partition,
             first_offset=min(offsets),
             last_offset=max(offsets),
-            topic=self.kafka.topic,
+            topic=log.topic,
             trades=len(places),
             until=until,
-            reason="late",
+            reason="late" if log.topic == self.kafka.topic else "filled",
         )
 
     def delete_before(self, offsets: Offsets) -> None:
@@ -163,7 +183,7 @@ class World:
 
     def hour(self, hour: datetime, pair: tuple[str, str, str] = BTC) -> HourRow:
         """What the table `hours` knows of an hour."""
-        [found] = [row for row in reader.hours(self.session, hour) if row[:3] == pair]
+        [found] = [row for row in hours.of_hour(self.session, hour) if row[:3] == pair]
         return found
 
     def waiting(self) -> int:

@@ -42,6 +42,7 @@ SNAPSHOT = {
         "data_checks": [
             "candles_agrees_with_venue",
             "candles_no_missing_minutes",
+            "candles_no_suspect_hours",
             "closed_hour_matches_topic",
             "dead_letters_topic_dead_letter_share",
             "trades_topic_lag",
@@ -70,6 +71,7 @@ SNAPSHOT = {
         "candles:agrees_with_venue",
         "candles:closed_hour_matches_topic",
         "candles:no_missing_minutes",
+        "candles:no_suspect_hours",
         "dead_letters_topic:dead_letter_share",
         "trademsgs1minutewindow:closed_hour_matches_topic",
         "trades_topic:lag",

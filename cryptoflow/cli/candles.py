@@ -2,9 +2,10 @@
 
 import csv
 import json
+import math
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from io import StringIO
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -15,8 +16,11 @@ from rich.table import Table
 
 from cryptoflow.errors import ConfigError
 from cryptoflow.model.candle import CandleRow
+from cryptoflow.model.verdict import mark
+from cryptoflow.model.window import HOUR, utc_hour
 from cryptoflow.render import candle_table, new_console, utc_text
 from cryptoflow.settings import CassandraSettings, SparkSettings, load
+from cryptoflow.tables.schema import pair_of
 
 if TYPE_CHECKING:
     from cassandra.cluster import Session
@@ -81,7 +85,10 @@ def candles(
     watch: Watch = False,
     format: As = Format.TABLE,
 ) -> None:
-    """Show the newest candles in Cassandra: of one pair on one market, or the newest of all."""
+    """Show the newest candles in Cassandra: of one pair on one market, or the newest of all.
+
+    Candles of an hour that is suspect, or was repaired, are marked: `cryptoflow gaps` says why.
+    """
     if watch and format is not Format.TABLE:
         raise ConfigError("--watch draws a table; leave --format out.")
     from cryptoflow.tables.connection import connect  # here, as the driver takes a while to import
@@ -89,9 +96,23 @@ def candles(
     query = Query(market, coins_of(pair), load(SparkSettings, {"window_s": window}).window_s, last)
     with connect(load(CassandraSettings)) as session:
         if watch:
-            _watch(query.again_and_again(session))
+            _watch(session, query.again_and_again(session))
         else:
-            _show(query.run(session), format)
+            rows = query.run(session)
+            _show(rows, verdicts_of(session, rows) if format is Format.TABLE else [], format)
+
+
+def verdicts_of(session: "Session", candles: Sequence[CandleRow]) -> list[str]:
+    """What is to be said of the hours of each candle: that they are suspect, or were repaired."""
+    from cryptoflow.tables import hours
+
+    known = {(pair_of(row), row.hour): row.verdict for row in hours.of_candles(session, candles)}
+    return [mark(known.get((pair_of(candle), hour), "") for hour in _hours_of(candle)) for candle in candles]
+
+
+def _hours_of(candle: CandleRow) -> list[datetime]:
+    first, length = utc_hour(candle.window_start), timedelta(seconds=candle.window_seconds)
+    return [first + number * HOUR for number in range(math.ceil((candle.window_start + length - first) / HOUR))]
 
 
 def coins_of(pair: str | None) -> tuple[str, str] | None:
@@ -108,14 +129,14 @@ def coins_of(pair: str | None) -> tuple[str, str] | None:
     return from_coin, to_currency
 
 
-def _show(rows: Sequence[CandleRow], format: Format) -> None:
+def _show(rows: Sequence[CandleRow], verdicts: Sequence[str], format: Format) -> None:
     if format is Format.JSON:
         typer.echo(json.dumps([row._asdict() for row in rows], default=datetime.isoformat, indent=2))
     elif format is Format.CSV:
         typer.echo(_csv(rows), nl=False)
     elif rows:
         console = new_console()
-        console.print(candle_table(rows, width=console.width))
+        console.print(candle_table(rows, width=console.width, verdicts=verdicts))
     else:
         typer.echo("There is no such candle yet.")
 
@@ -128,24 +149,29 @@ def _csv(rows: Sequence[CandleRow]) -> str:
     return text.getvalue()
 
 
-def _watch(latest: "LatestCandles") -> None:
+def _watch(session: "Session", latest: "LatestCandles") -> None:
     console = new_console()
-    table = candle_table(latest.newest(datetime.now(UTC)), width=console.width)
+    table = _newest(session, latest, console.width)
     try:
         with Live(table, console=console, auto_refresh=False) as live:
             while True:
-                table = _refreshed(table, latest, console.width)
+                table = _refreshed(table, session, latest, console.width)
                 live.update(table, refresh=True)
                 time.sleep(REFRESH_S)
     except KeyboardInterrupt:
         return
 
 
-def _refreshed(table: Table, latest: "LatestCandles", width: int) -> Table:
+def _newest(session: "Session", latest: "LatestCandles", width: int) -> Table:
+    rows = latest.newest(datetime.now(UTC))
+    return candle_table(rows, width=width, verdicts=verdicts_of(session, rows))
+
+
+def _refreshed(table: Table, session: "Session", latest: "LatestCandles", width: int) -> Table:
     from cryptoflow.tables.connection import TRANSIENT_ERRORS
 
     try:
-        table = candle_table(latest.newest(datetime.now(UTC)), width=width)
+        table = _newest(session, latest, width)
     except TRANSIENT_ERRORS:
         table.caption = "Cassandra does not answer; trying again, Ctrl-C ends"
     else:

@@ -18,6 +18,9 @@ LAST_HOURS = 24
 WAITING = "waiting"
 """The verdict of an hour that is marked and was never looked at."""
 
+ALL = "all"
+"""The pair of a mark that is of every pair."""
+
 NUMBERS = ("in_log", "in_candles", "duplicates", "late", "gaps")
 
 HourKey = tuple[datetime, str, str, str]
@@ -37,13 +40,17 @@ class Line(NamedTuple):
 
 
 def gaps(market: MarketOption = None, pair: PairOption = None, last: Last = LAST_HOURS) -> None:
-    """Show gaps and verdicts hour by hour, and how many trades wait for a repair."""
-    from cryptoflow.tables import reader  # here, as the driver takes a while to import
+    """Show the verdict on each hour of each pair, its gaps, and what waits for a repair.
+
+    complete: the candles have all trades. repaired: they have since a repair. quiet: there was no trade, as the numbers
+    of the trades around it prove. suspect: trades are missing, or it can't be told; the reason says which.
+    """
+    from cryptoflow.tables import hours, reader  # here, as the driver takes a while to import
     from cryptoflow.tables.connection import connect
 
     coins = coins_of(pair)
     with connect(load(CassandraSettings)) as session:
-        rows = reader.newest_hours(session, last, market, coins)
+        rows = hours.newest(session, last, market, coins)
         marks = reader.marks(session)
     wanted = [
         mark for mark in marks if market in (None, mark.market) and coins in (None, (mark.fromcoin, mark.tocurrency))
@@ -66,15 +73,15 @@ def lines_of(rows: Iterable[HourRow], marks: Sequence[MarkRow], last: int) -> li
 
 def _show(lines: Sequence[Line], marks: Sequence[MarkRow]) -> None:
     if not lines:
-        typer.echo("No hour is known yet: a repair writes what it finds, and none is marked.")
+        typer.echo("No hour is known yet: each gets its verdict when it is finished.")
         return
     console = new_console()
     console.print(hours_table(lines))
     if marks:
         hours, trades = {mark.hour for mark in marks}, sum(mark.trades for mark in marks)
+        what = f"{trades:,} trades of {len(hours)} hours wait for a repair" if trades else f"{len(hours)} hours wait"
         console.print(
-            f"{trades:,} trades of {len(hours)} hours wait for a repair: the sensor repair_marked_hours launches it, "
-            "`cryptoflow repair` does it now.",
+            f"{what}: the sensor repair_marked_hours launches it, `cryptoflow repair` does it now.",
             highlight=False,
             soft_wrap=True,
         )
@@ -98,8 +105,8 @@ def _cells(line: Line) -> list[str]:
     counts: Mapping[str, int] = row._asdict() if row else {}
     return [
         f"{hour:%Y-%m-%d %H:%M}",
-        market,
-        f"{from_coin}-{to_currency}",
+        market or ALL,
+        f"{from_coin}-{to_currency}" if market else ALL,
         row.verdict if row else WAITING,
         row.reason if row else line.why,
         *(f"{counts.get(name, 0):,}" if row else "" for name in NUMBERS),

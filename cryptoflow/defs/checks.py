@@ -10,6 +10,7 @@ from cryptoflow.defs.assets import DEAD_LETTERS_TOPIC, TRADES_TOPIC
 from cryptoflow.defs.failures import as_failure
 from cryptoflow.defs.resources import CassandraResource, FeedResource, KafkaResource, SparkResource
 from cryptoflow.model.trade import Pair
+from cryptoflow.model.verdict import SUSPECT
 from cryptoflow.tables.schema import CANDLES, TRADE_WINDOWS
 from cryptoflow.venues.base import subscribed_pairs
 
@@ -160,6 +161,32 @@ def no_missing_minutes(
             "hour": _span_text(span),
             "missing": sum(map(len, missing.values())),
             "pairs": _table({"pair": "string", "missing": "int", "first": "string", "last": "string"}, rows),
+        },
+    )
+
+
+@dg.asset_check(asset=CANDLES.name, description="No hour of the last day is suspect, but those that wait for a trade.")
+def no_suspect_hours(cassandra: CassandraResource) -> dg.AssetCheckResult:
+    """The hours that lack trades, or of which it can't be told. The numbers of a later trade may yet prove an hour."""
+    from cryptoflow.tables import hours
+
+    since = datetime.now(UTC) - timedelta(days=1)
+    rows = _with_session(cassandra, lambda session: hours.since(session, since))
+    suspect = [row for row in rows if row.verdict == SUSPECT and not hours.is_pending(row)]
+    shown = [
+        (f"{row.hour:%Y-%m-%d %H:%M}", row.market, f"{row.fromcoin}-{row.tocurrency}", row.gaps, row.reason)
+        for row in sorted(suspect, key=lambda row: row.hour, reverse=True)
+    ]
+    columns = {"hour": "string", "market": "string", "pair": "string", "gaps": "int", "reason": "string"}
+    return dg.AssetCheckResult(
+        passed=not suspect,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{len(suspect)} of {len(rows)} hours are suspect.",
+        metadata={
+            "hours": len(rows),
+            "suspect": len(suspect),
+            "pending": sum(map(hours.is_pending, rows)),
+            "suspect_hours": _table(columns, shown),
         },
     )
 

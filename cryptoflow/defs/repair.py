@@ -122,6 +122,7 @@ def hour_metadata(done: "Sequence[RepairedHour]") -> dict[str, Any]:
         "trades_in_candles": sum(row.in_candles for row in rows),
         "late_repaired": sum(row.late for row in rows),
         "duplicates": sum(row.duplicates for row in rows),
+        "gaps": sum(row.gaps for row in rows),
         "candles_written": sum(each.written for each in done),
         "candles_removed": sum(each.removed for each in done),
         **{verdict: verdicts[verdict] for verdict in VERDICTS},
@@ -130,12 +131,12 @@ def hour_metadata(done: "Sequence[RepairedHour]") -> dict[str, Any]:
 
 
 def _pairs(done: "Sequence[RepairedHour]") -> dg.TableMetadataValue:
-    numbers = ("in_log", "in_candles", "late", "duplicates", "written", "removed")
+    numbers = ("in_log", "in_candles", "late", "duplicates", "gaps", "written", "removed")
     names = ("market", "pair", "verdict", "reason", *numbers)
     schema = dg.TableSchema([dg.TableColumn(name, "int" if name in numbers else "string") for name in names])
     rows = (
         (row.market, f"{row.fromcoin}-{row.tocurrency}", row.verdict, row.reason, row.in_log, row.in_candles, row.late,
-         row.duplicates, each.written, each.removed)
+         row.duplicates, row.gaps, each.written, each.removed)
         for each in done
         for row in [each.row]
     )  # fmt: skip
@@ -148,7 +149,7 @@ repair_job = dg.define_asset_job(
     selection=[CANDLE_HOURS],
     executor_def=dg.in_process_executor,
     tags={MAX_RUNTIME_TAG: MAX_RUNTIME_S},
-    description="Recomputes hours of candles from the topic: those that trades came too late for, or any.",
+    description="Recomputes hours of candles from the topics and judges them: those that are finished, or lack trades.",
 )
 
 
@@ -219,6 +220,9 @@ def ready_to_repair() -> list[datetime] | str:
             return f"A repair is at work, {lease.described(row)}."
         at = progress.read(session, progress.Place(window_s, kafka.topic, topic_id(kafka)))
     ready = reader.ready_hours(marks, at.finished) if at else []
+    if old := [hour for hour in ready if hour < hour_of(FIRST_HOUR)]:
+        ready = ready[len(old) :]
+        return ready or f"{len(old)} hours are marked that are older than the first partition: run `cryptoflow repair`."
     waiting = len({mark.hour for mark in marks})
     return ready or f"{waiting} hours are marked, and wait until the aggregation has finished the windows concerned."
 
@@ -227,7 +231,7 @@ def ready_to_repair() -> list[datetime] | str:
     job=repair_job,
     minimum_interval_seconds=EVERY_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Launches repair for hours with late trades, filled gaps or a failed audit, one run at a time.",
+    description="Launches repair for finished hours, and those with late trades, filled gaps or a failed audit.",
 )
 def repair_marked_hours(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Look whether hours wait that can be repaired."""

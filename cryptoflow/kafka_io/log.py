@@ -20,6 +20,10 @@ class Log:
         self.topic_id = str(described(admin, topic)["topic_id"])
         """The id that Kafka gave the topic when it was made; a topic made anew has another."""
 
+    def beside(self, topic: str) -> "Log | None":
+        """Another topic of the same broker, by the same client; None: there is no such."""
+        return Log(self._admin, topic) if topic in self._admin.list_topics() else None
+
     def begins(self) -> Offsets:
         """The oldest record that each partition still has."""
         return self._at(OffsetSpec.EARLIEST)

@@ -8,7 +8,9 @@ from pyspark.sql import SparkSession
 
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.model.candle import Candle
-from cryptoflow.pipeline.marking import mark_of
+from cryptoflow.model.window import HOUR, utc_hour
+from cryptoflow.pipeline.marking import EVERY_PAIR, FINISHED, mark_of, whole_mark
+from cryptoflow.pipeline.place import finished_hours
 from cryptoflow.pipeline.start import start_of
 from cryptoflow.pipeline.tally import Tally
 from cryptoflow.settings import KafkaSettings, SparkSettings
@@ -44,6 +46,7 @@ class Commits:
         self.query = fingerprint(aggregation.definition(settings))
         self._tables = tables_id(ledger.session)
         self.tally = Tally()
+        self._traded: set[datetime] = set()
         ledger.claim()
         self.at = start_of(kafka, settings, ledger, self._tables)
 
@@ -64,7 +67,7 @@ class Commits:
         checkpoint: str = "",
         batch_id: int = -1,
     ) -> None:
-        """Commit a batch, the dead letters and the marks of its records first.
+        """Commit a batch, the dead letters and the marks of its records, and of the hours that it finishes, first.
 
         Args:
             stretch: the records that were not committed before.
@@ -78,7 +81,7 @@ class Commits:
             LeaseLostError: another one has the lease now.
             KafkaError, CassandraError: they refuse it, or are gone for too long.
         """
-        marks = self._marks(stretch, left_out) if record.late else []
+        late = self._marks(stretch, left_out) if record.late else []
         if record.unreadable:
             self._send_dead_letters(stretch)
         done = msgspec.structs.replace(
@@ -93,9 +96,9 @@ class Commits:
             batch_id=batch_id,
         )
         record = record._replace(finished_at=datetime.now(UTC))
-        self.tally.add(self._ledger.commit(marks, candles, record, done))
+        self.tally.add(self._ledger.commit([*late, *self._finished(finished, candles)], candles, record, done))
         self.at = done
-        if marks or self.tally.metrics().waiting_trades:
+        if late or self.tally.metrics().waiting_trades:
             self.tally.tell(waiting_trades=waiting_trades(self._ledger.session))
 
     def _marks(self, stretch: Stretch, left_out: str) -> list[MarkRow]:
@@ -104,6 +107,13 @@ class Commits:
         found = marked_between(self._spark, self._kafka, stretch, self._settings.ahead_s, condition)
         source, newest = (self._kafka.topic, self.topic_id), self.at.newest
         return [mark_of(each, *source, newest, self._settings.window_s) for each in found]
+
+    def _finished(self, finished: datetime, candles: Sequence[Candle]) -> list[MarkRow]:
+        """The marks of hours that get their verdicts, now that they are finished."""
+        self._traded |= {utc_hour(candle.window_start) for candle in candles}
+        hours = finished_hours(self.at.finished, finished, self._traded)
+        self._traded = {hour for hour in self._traded if hour + HOUR > finished}
+        return [whole_mark(hour, EVERY_PAIR, self._kafka.topic, self.topic_id, FINISHED) for hour in hours]
 
     def _send_dead_letters(self, stretch: Stretch) -> None:
         frames = kafka_log.between(self._spark, self._kafka, [stretch])

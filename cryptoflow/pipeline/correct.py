@@ -1,9 +1,10 @@
-"""An hour's rows made what the log says: what differs is written, what the log lacks removed, and a verdict left."""
+"""An hour's rows made what the log says: what differs is written, what the log lacks removed, and verdicts left."""
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -11,12 +12,14 @@ from cassandra.cluster import Session
 
 from cryptoflow.model.candle import Candle, CandleRow, DirectionRow, candle_row, direction_rows
 from cryptoflow.model.trade import Pair
-from cryptoflow.model.verdict import ALL_THERE, COMPLETE, DIFFERENT, LATE_TRADES, LOG_CUT, REPAIRED, SUSPECT
+from cryptoflow.model.verdict import LOG_CUT
 from cryptoflow.model.window import HOUR
+from cryptoflow.pipeline.judge import Beside, Finding, find, has_trades, hour_row, settled
+from cryptoflow.pipeline.marking import EVERY_PAIR, JOINED, whole_mark
 from cryptoflow.pipeline.recompute import Made
-from cryptoflow.pipeline.repair_plan import Plan, with_late
+from cryptoflow.pipeline.repair_plan import Plan
 from cryptoflow.settings import CassandraSettings
-from cryptoflow.tables import reader
+from cryptoflow.tables import hours, reader
 from cryptoflow.tables.connection import patiently
 from cryptoflow.tables.lease import Lease
 from cryptoflow.tables.schema import CANDLES, HOURS, MARKS, TRADE_WINDOWS, HourRow, MarkRow, pair_of
@@ -48,6 +51,13 @@ class Stored(msgspec.Struct, frozen=True):
     def trades(self) -> int:
         """The trades in the candles."""
         return sum(row.trades for row in self.candles)
+
+    def since(self, start: datetime) -> "Stored":
+        """Those of the windows that begin at a time (aware) or later."""
+        return Stored(
+            [row for row in self.candles if row.window_start >= start],
+            [row for row in self.sides if row.window_start >= start],
+        )
 
     def differing(self, made: Iterable[Candle]) -> list[Candle]:
         """Those of the candles that the tables have otherwise, or not at all."""
@@ -97,102 +107,91 @@ class Corrector:
         marks: Mapping[MarkRow, int],
         wanted: Callable[[Pair], bool],
     ) -> list[RepairedHour]:
-        """Write what differs, then the hour's verdicts, and last take away the marks that were worked off.
+        """Write what differs, then the verdicts, and last take away the marks that were worked off.
 
         Args:
-            made: what the log says, by pair; of a plan that is cut, nothing.
+            made: what the log says, by pair.
             known: what is known of the hour, by pair.
             marks: those that are worked off by it, each with the time that it was written at.
             wanted: whether to repair a pair.
         """
         patiently(self._lease.catch_up, self._settings)
         timestamp = patiently(self._lease.timestamp, self._settings)
-        candles = _by_pair(reader.candle_rows(self._session, self._window_s, plan.start, plan.end))
-        sides = _by_pair(reader.direction_rows(self._session, self._window_s, plan.start, plan.end))
+        candles = _by_pair(reader.candle_rows(self._session, self._window_s, plan.hour, plan.end))
+        sides = _by_pair(reader.direction_rows(self._session, self._window_s, plan.hour, plan.end))
         late = _by_pair(marks)
-        done = [
-            self._corrected(
-                pair,
-                plan,
-                made.get(pair, Made()),
-                Stored(candles.get(pair, ()), sides.get(pair, ())),
-                known.get(pair),
-                late.get(pair, ()),
-                timestamp,
-            )
-            for pair in sorted(filter(wanted, {*made, *candles, *sides, *known, *late}))
-        ]
-        self._writer.put(HOURS, [each.row for each in done], timestamp)
+        beside = Beside(plan.hour, partial(hours.of_day, self._session))
+        found = {pair: find(each, beside.earlier(pair), beside.later(pair)) for pair, each in made.items()}
+        concerned = {pair for pair, each in made.items() if each.candles or found[pair].proven}
+        concerned |= {*candles, *sides, *known, *late, *(self._followed(plan, beside) if plan.to_its_end else ())}
+        done, others = [], []
+        for pair in sorted(filter(wanted, concerned - {EVERY_PAIR})):
+            earlier, later = beside.earlier(pair), beside.later(pair)
+            finding = found.get(pair) or find(Made(), earlier, later)
+            stored = Stored(candles.get(pair, ()), sides.get(pair, ()))
+            facts = made.get(pair, Made()), finding, stored, known.get(pair), late.get(pair, ())
+            done.append(self._corrected(pair, plan, *facts, timestamp))
+            others += settled(finding, earlier, later, plan.ids[1])
+        self._writer.put(HOURS, [*(each.row for each in done), *others], timestamp)
+        self._writer.put(MARKS, [_joined_mark(row, plan) for row in others if _is_to_repair(row)], timestamp)
         # At the time of its own writing: one that was written anew meanwhile, with more trades, stays.
         for mark, time in marks.items():
             self._writer.remove(MARKS, [mark], time)
         return done
+
+    def _followed(self, plan: Plan, beside: Beside) -> Iterator[Pair]:
+        """The pairs that had a verdict on the hour before, and a trade not too long ago."""
+        for row in hours.of_hour(self._session, plan.hour - HOUR):
+            if has_trades(beside.earlier(pair_of(row))):
+                yield pair_of(row)
 
     def _corrected(
         self,
         pair: Pair,
         plan: Plan,
         made: Made,
+        finding: Finding,
         stored: Stored,
         known: HourRow | None,
         late: Sequence[MarkRow],
         timestamp: int,
     ) -> RepairedHour:
+        # Fewer trades than the candles have would be a proof of something else.
+        proven = finding.proven and made.trades >= stored.trades
+        start = plan.hour if proven else plan.start
         different: list[Candle] = []
+        before = trades = stored.trades
         extra = Stored()
-        if not plan.cut:
-            different, extra = stored.differing(made.candles), stored.extra(made.candles)
+        if proven or not plan.cut:
+            candles = [candle for candle in made.candles if candle.window_start >= start]
+            touched = stored.since(start)
+            different, extra = touched.differing(candles), touched.extra(candles)
             self._writer.put_candles(different, timestamp)
             self._writer.remove(CANDLES, extra.candles, timestamp)
             self._writer.remove(TRADE_WINDOWS, extra.sides, timestamp)
-        changed = bool(different or extra.candles or extra.sides)
-        row = hour_row(pair, plan, made, stored.trades, known, late, changed)
+            trades += sum(candle.trades for candle in candles) - touched.trades
+        row = hour_row(
+            pair,
+            plan,
+            finding,
+            known,
+            late,
+            trades=trades,
+            added=max(0, trades - before),
+            duplicates=made.duplicates,
+            rewritten=len(different) + len(extra.candles or extra.sides),
+            cut=(plan.cut or plan.partly) and not proven,
+        )
         return RepairedHour(row, len(different), len(extra.candles))
 
 
-def hour_row(
-    pair: Pair,
-    plan: Plan,
-    made: Made,
-    before: int,
-    known: HourRow | None,
-    late: Sequence[MarkRow],
-    changed: bool,
-) -> HourRow:
-    """What is known of an hour of a pair after its repair.
-
-    Args:
-        before: the trades in its candles before that.
-        known: what was known before.
-        late: the marks that were worked off.
-        changed: whether the repair has changed a row.
-    """
-    in_log = before if plan.cut else sum(candle.trades for candle in made.candles)
-    repaired_before = bool(known and known.verdict == REPAIRED)
-    verdict, reason = verdict_of(plan, changed or repaired_before, bool(late or (known and known.late)))
-    return HourRow(
-        *pair,
-        date=plan.hour.replace(hour=0),
-        hour=plan.hour,
-        in_log=in_log,
-        in_candles=in_log,
-        duplicates=made.duplicates,
-        late=(known.late if known else 0) + max(0, in_log - before),
-        gaps=known.gaps if known else 0,
-        verdict=verdict,
-        reason=reason if plan.end >= plan.hour + HOUR else f"{reason}, until {plan.end:%H:%M}",
-        repaired_at=datetime.now(UTC),
-        stretches=with_late(known, late),
-    )
+def _is_to_repair(row: HourRow) -> bool:
+    """Whether numbers prove by now that the log has all trades of an hour that was left as it is."""
+    return row.reason == LOG_CUT and not hours.ranges_of(row)
 
 
-def verdict_of(plan: Plan, changed: bool, late: bool) -> tuple[str, str]:
-    """The verdict on an hour of a pair, and why it is that."""
-    if plan.cut or plan.partly:
-        return SUSPECT, LOG_CUT
-    if changed:
-        return REPAIRED, LATE_TRADES if late else DIFFERENT
-    return COMPLETE, ALL_THERE
+def _joined_mark(row: HourRow, plan: Plan) -> MarkRow:
+    return whole_mark(row.hour, pair_of(row), plan.topic, plan.ids[0], JOINED)
 
 
 def _by_pair(rows: Iterable[RowOfPair]) -> dict[Pair, list[RowOfPair]]:

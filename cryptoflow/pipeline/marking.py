@@ -18,7 +18,12 @@ if TYPE_CHECKING:  # the audit needs no Spark
     from cryptoflow.spark.batch import MarkedTrades
 
 LATE, AHEAD, AUDIT = "late", "ahead of its time", "audit"
-"""Why an hour is marked: trades came too late, or too early; an audit found rows that the log does not explain."""
+FINISHED, JOINED = "finished", "numbers join"
+"""Why an hour is marked: trades came too late, or too early; an audit found rows that the log does not explain; it is
+finished, and without a verdict; by what is known of the hours beside it, the log has all of its trades."""
+
+EVERY_PAIR: Pair = ("", "", "")
+"""What a mark is of that is of no pair by itself."""
 
 NOWHERE = -1
 """The partition of a mark that names no place of the log: the repair reads the hour's own stretch in any case."""
@@ -49,7 +54,7 @@ def mark_of(trades: "MarkedTrades", topic: str, source: str, newest: datetime, w
     )
 
 
-def audit_mark(hour: datetime, pair: Pair, topic: str, source: str) -> MarkRow:
+def whole_mark(hour: datetime, pair: Pair, topic: str, source: str, reason: str) -> MarkRow:
     """The mark of a whole hour (aware UTC); no trade waits for it, or the next audit would take the loss for known."""
     return MarkRow(
         hour,
@@ -61,7 +66,7 @@ def audit_mark(hour: datetime, pair: Pair, topic: str, source: str) -> MarkRow:
         topic=topic,
         trades=0,
         until=hour + HOUR,
-        reason=AUDIT,
+        reason=reason,
     )
 
 
@@ -77,5 +82,5 @@ def mark_pairs(
     reserved = [row.reserved for row in session.execute("SELECT reserved FROM leases") if row.reserved]
     # Later than whatever took an earlier mark of theirs away, also where this machine's clock is behind.
     timestamp = max([wall_clock_us(), *(each + 1 for each in reserved)])
-    marks = [audit_mark(hour, pair, kafka.topic, source) for pair in pairs]
+    marks = [whole_mark(hour, pair, kafka.topic, source, AUDIT) for pair in pairs]
     TableWriter(session, settings).put(MARKS, marks, timestamp)

@@ -1,16 +1,23 @@
-"""Where an aggregation starts, and where a slice of a backlog ends. Pure: what Kafka and Cassandra say is handed in."""
+"""Where an aggregation starts, where a slice of a backlog ends, and which hours that finishes.
 
-from collections.abc import Callable, Mapping
+Pure: what Kafka and Cassandra say is handed in.
+"""
+
+import math
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 
 import msgspec
 
 from cryptoflow.model.offsets import Offsets, later, records
-from cryptoflow.model.window import ceil_window, floor_window
+from cryptoflow.model.window import EPOCH, HOUR, ceil_window, floor_window, utc_hour
 from cryptoflow.tables.progress import Progress
 
 MS_BITS = 42
 """Enough for the time of any record, in ms."""
+
+EMPTY_HOURS = 7 * 24
+"""For so many hours in a row that have no trade verdicts are asked for: longer than that no pair is followed."""
 
 
 def first_start(begins: Offsets, whole_from: datetime, kept_until: datetime, window_s: int) -> Progress:
@@ -76,3 +83,18 @@ def finished_by(newest: datetime | None, watermark_s: float, window_s: int, befo
     if newest is None:
         return before
     return max(before, floor_window(newest - timedelta(seconds=watermark_s), window_s))
+
+
+def finished_hours(before: datetime, after: datetime, traded: Collection[datetime]) -> list[datetime]:
+    """The hours that are finished since windows that end by `after` are, and that were not when it was `before`.
+
+    Of a long time without any trade, only those at its beginning.
+
+    Args:
+        before: the epoch, where nothing was finished.
+        traded: hours that have trades.
+    """
+    first = utc_hour(before) if before > EPOCH else min(traded, default=after)
+    every = max(0, math.ceil((utc_hour(after) - first) / HOUR))
+    empty = {first + number * HOUR for number in range(min(every, EMPTY_HOURS))}
+    return sorted(hour for hour in {*empty, *traded} if first <= hour and hour + HOUR <= after)

@@ -1,27 +1,32 @@
-"""An hour's candles out of stretches of the log: by plain Python where there is little to read, else by Spark."""
+"""An hour's candles and numbers of trades out of stretches of the log: by Spark where there is much to read."""
 
 import threading
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from cryptoflow.kafka_io.records import records_between, trades_of
+from cryptoflow.kafka_io.records import RECORDS_AT_ONCE, records_between
 from cryptoflow.local import jars
-from cryptoflow.model.candle import Candle, candles_of
+from cryptoflow.model.candle import Candle
 from cryptoflow.model.trade import MAX_AHEAD_S, Pair
-from cryptoflow.model.window import epoch_ns, window
+from cryptoflow.model.verdict import Numbers, Run, joined
 from cryptoflow.pipeline.repair_plan import Plan
 from cryptoflow.settings import KafkaSettings, SparkSettings
-from cryptoflow.spark.batch import candles_between
+from cryptoflow.spark.batch import Found, candles_between, candles_in
+from cryptoflow.spark.kafka_log import Stretch, first_partitions
 from cryptoflow.spark.session import spark_session
 
-SMALL = 150_000
-"""Records up to which plain Python takes less time than Spark takes to start."""
+SMALL = 1_000_000
+"""Records up to which this process takes no more time than Spark with its start; they take some 200 MB."""
+
+AHEAD_S = MAX_AHEAD_S + 1
+"""What is not readable is left out, and nothing else: what is too far ahead for the stream has its hour by now."""
 
 
 class _CanceledError(Exception):
@@ -29,10 +34,21 @@ class _CanceledError(Exception):
 
 
 class Made(msgspec.Struct):
-    """The candles of a pair in an hour, out of the log."""
+    """What the log says of a pair in an hour."""
 
     candles: list[Candle] = []
     duplicates: int = 0
+    numbers: Numbers = Numbers()
+
+    @property
+    def trades(self) -> int:
+        """The trades in the candles."""
+        return sum(candle.trades for candle in self.candles)
+
+    @property
+    def numbered(self) -> bool:
+        """Whether each trade has a number of its own."""
+        return self.trades == sum(last - first + 1 for first, last in self.numbers.here)
 
 
 class Recomputer:
@@ -55,23 +71,20 @@ class Recomputer:
             self._spark.sparkContext.cancelAllJobs()
 
     def candles(self, plan: Plan) -> dict[Pair, Made]:
-        """The candles of a plan's windows by pair."""
+        """What the log says of a plan's hour, by pair; of trades that came twice the first counts."""
         if self._canceled.is_set():
             raise _CanceledError
-        made: dict[Pair, Made] = {}
-        for candle, copies in self._by_python(plan) if plan.size <= SMALL else self._by_spark(plan):
-            pair = made.setdefault(candle.pair, Made())
-            pair.candles.append(candle)
-            pair.duplicates += copies - candle.trades
-        return made
+        found = self._by_python(plan) if plan.size <= SMALL else self._by_spark(plan)
+        by_pair: dict[Pair, list[Found]] = {}
+        for each in found:
+            by_pair.setdefault(each.candle.pair, []).append(each)
+        return {pair: _made(each, plan) for pair, each in by_pair.items()}
 
-    def _by_spark(self, plan: Plan) -> Iterator[tuple[Candle, int]]:
-        window_s, since_ns = self._settings.window_s, epoch_ns(plan.start)
-        found, counted = candles_between(
-            self._session(), self._kafka, plan.stretches, window_s, MAX_AHEAD_S + 1, since_ns
-        )
+    def _by_spark(self, plan: Plan) -> list[Found]:
+        window_s, spark = self._settings.window_s, self._session()
+        found, counted = candles_between(spark, self._kafka, plan.stretches, window_s, AHEAD_S, numbered=True)
         self.read += counted.rows
-        return ((each.candle, each.copies) for each in found if each.candle.window_start < plan.end)
+        return found
 
     def _session(self) -> SparkSession:
         if self._spark is None:
@@ -81,17 +94,45 @@ class Recomputer:
             self._spark = self._stack.enter_context(spark_session(settings, self._home, connector=True))
         return self._spark
 
-    def _by_python(self, plan: Plan) -> Iterator[tuple[Candle, int]]:
-        window_s = self._settings.window_s
-        trades = list(trades_of(self._records(plan), plan.start, plan.end))
-        copies = Counter((*trade.pair, window(trade.event_time_ns, window_s)[0]) for trade in trades)
-        for key, candle in candles_of(trades, window_s).items():
-            yield candle, copies[key]
+    def _by_python(self, plan: Plan) -> list[Found]:
+        return candles_in(self._frames(plan.stretches), self._settings.window_s, AHEAD_S)
 
-    def _records(self, plan: Plan) -> Iterable[Any]:
-        for stretch in plan.stretches:
-            for record in records_between(self._kafka, stretch.topic, stretch.begin, stretch.end):
+    def _frames(self, stretches: Sequence[Stretch]) -> Iterator[pa.RecordBatch]:
+        first = first_partitions(stretches)
+        for stretch in stretches:
+            records = records_between(self._kafka, stretch.topic, stretch.begin, stretch.end)
+            while some := list(islice(records, RECORDS_AT_ONCE)):
                 if self._canceled.is_set():
                     raise _CanceledError
-                self.read += 1
-                yield record
+                self.read += len(some)
+                yield _frame(some, first[stretch.topic])
+
+
+def _frame(records: list[Any], first_partition: int) -> pa.RecordBatch:
+    columns = {
+        "value": pa.array([record.value for record in records], pa.binary()),
+        "timestamp": pa.array([record.timestamp for record in records], pa.timestamp("ms", "UTC")),
+        "partition": pa.array([record.partition + first_partition for record in records], pa.int32()),
+        "offset": pa.array([record.offset for record in records], pa.int64()),
+    }
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def _made(found: Iterable[Found], plan: Plan) -> Made:
+    """What was found of a pair, in the plan's hour and beside it."""
+    made = Made()
+    here: list[Run] = []
+    earlier: list[Run] = []
+    later: list[Run] = []
+    for each in found:
+        start = each.candle.window_start
+        if start < plan.hour:
+            earlier += each.runs
+        elif start >= plan.end:
+            later += each.runs
+        else:
+            here += each.runs
+            made.candles.append(each.candle)
+            made.duplicates += each.copies - each.candle.trades
+    made.numbers = Numbers(joined(here), joined(earlier), joined(later))
+    return made

@@ -22,7 +22,7 @@ from cryptoflow.pipeline.repair_plan import Planner
 from cryptoflow.runtime.aside import Aside
 from cryptoflow.runtime.metrics import RepairMetrics
 from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings
-from cryptoflow.tables import lease, progress, reader
+from cryptoflow.tables import hours, lease, progress, reader
 from cryptoflow.tables.connection import connect, ensure_schema
 from cryptoflow.tables.progress import Place, Progress
 from cryptoflow.tables.schema import pair_of
@@ -83,7 +83,8 @@ def repair(
         recomputer = Recomputer(kafka, settings, run.home, stack)
         corrector = Corrector(session, cassandra, settings.window_s, held)
         place = Place(settings.window_s, kafka.topic, log.topic_id)
-        work_at = Repair(session, place, Planner(session, kafka, log, place), recomputer, corrector)
+        planner = Planner(session, kafka, log, log.beside(kafka.history_topic), place)
+        work_at = Repair(session, place, planner, recomputer, corrector)
         live(RepairPart(work_at, held, lambda: work_at.run(wanted, run.stop.is_set, on_hour)), run)
         return work_at.summary
 
@@ -147,11 +148,11 @@ class Repair:
 
     def run(self, wanted: Wanted, stopped: Callable[[], bool], on_hour: OnHour) -> None:
         """Repair the hours that are wanted."""
-        hours = self._wanted(wanted)
-        for number, hour in enumerate(hours):
+        to_do = self._wanted(wanted)
+        for number, hour in enumerate(to_do):
             if stopped():
                 return
-            self._hours_left = len(hours) - number
+            self._hours_left = len(to_do) - number
             done = self.hour(hour, wanted)
             if done is None:
                 self.summary.waiting.append(hour)
@@ -182,8 +183,8 @@ class Repair:
         at = self._at()
         if at is None or at.finished <= hour:
             return None
-        known = {pair_of(row): row for row in reader.hours(self._session, hour)}
+        known = {pair_of(row): row for row in hours.of_hour(self._session, hour)}
         plan = self._planner.plan(hour, at, known.values(), list(marks))
-        made = {} if plan.cut else self._recomputer.candles(plan)
+        made = self._recomputer.candles(plan)
         ready = {mark: us for mark, us in marks.items() if mark.until <= plan.end}
         return self._corrector.correct(plan, made, known, ready, wanted.has)

@@ -1,11 +1,11 @@
 """What a repair of an hour reads of the log: where the hour's trades lie, and whether Kafka still has them all.
 
-The progress on record tells where an hour's trades lie, and marks tell where those lie that came late; so what is read
-is bounded.
+The log is two topics: live trades, and those of the past. The progress on record tells where an hour's trades lie in
+the first, and marks tell where those lie that came late, and those in the second; so what is read is bounded.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -13,7 +13,7 @@ from cassandra.cluster import Session
 
 from cryptoflow.kafka_io.log import Log
 from cryptoflow.kafka_io.records import cut_of
-from cryptoflow.model.offsets import Offsets, records
+from cryptoflow.model.offsets import Offsets, later, records
 from cryptoflow.model.trade import MAX_AHEAD_S
 from cryptoflow.model.window import HOUR, epoch_ns
 from cryptoflow.settings import KafkaSettings
@@ -28,6 +28,9 @@ Interval = tuple[int, int, int]
 LatePlace = tuple[str, int, int, int]
 """The id of a topic, and the interval of it where trades lie that came late."""
 
+BESIDE = 1000
+"""Records read beside each stretch of the past: about a page of a venue's, which has the trades next to the hour's."""
+
 
 class Plan(msgspec.Struct, frozen=True):
     """What a repair of an hour reads and what it may touch; times are aware UTC."""
@@ -37,10 +40,19 @@ class Plan(msgspec.Struct, frozen=True):
     end: datetime
     """The windows from `start` to `end` are repaired: those that are finished, and that the topic is to have."""
     stretches: list[Stretch]
+    """Live ones first: of a trade that is in both topics, the live one counts."""
     cut: bool
-    """Whether the log does not hold all trades of these windows: their rows stay as they are."""
+    """Whether the log may not hold all trades of these windows: rows stay as they are, unless numbers prove it does."""
     partly: bool
     """Whether that is so of other windows of the hour."""
+    topic: str
+    ids: tuple[str, str]
+    """The ids of the topic of trades, and of the one of the past; that is empty where there is none."""
+
+    @property
+    def to_its_end(self) -> bool:
+        """Whether the hour is finished as a whole."""
+        return self.end >= self.hour + HOUR
 
     @property
     def size(self) -> int:
@@ -49,10 +61,15 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Planner:
-    """Plans repairs of a topic's hours."""
+    """Plans repairs of a topic's hours.
 
-    def __init__(self, session: Session, kafka: KafkaSettings, log: Log, place: Place) -> None:
-        self._session, self._kafka, self._log, self._place = session, kafka, log, place
+    Args:
+        log: the topic of trades, of which `place` is.
+        past: the topic of trades of the past; None: there is none.
+    """
+
+    def __init__(self, session: Session, kafka: KafkaSettings, log: Log, past: Log | None, place: Place) -> None:
+        self._session, self._kafka, self._log, self._past, self._place = session, kafka, log, past, place
 
     def plan(self, hour: datetime, at: Progress, known: Iterable[HourRow], marks: Sequence[MarkRow]) -> Plan:
         """The plan of an hour that has finished windows.
@@ -64,30 +81,63 @@ class Planner:
         """
         begins, ends = self._log.begins(), self._log.ends()
         start, end = max(hour, min(at.origin, hour + HOUR)), min(hour + HOUR, at.finished)
-        bounds = progress.bounds(self._session, self._place, start, end)
-        first = bounds.begins or self._log.at(_since_ms(hour), ends)
+        bounds = progress.bounds(self._session, self._place, hour, end)
+        first = self._first(hour, bounds.begins, begins, ends)
         last = at.offsets if end == at.finished else bounds.ends or ends
+        late: dict[str, set[Interval]] = defaultdict(set)
+        kept = {each for row in known for each in late_places(row)}
+        for topic_id, place, begin, over in {*kept, *map(late_place, marks)}:
+            late[topic_id].add((place, begin, over))
         places = [(place, first.get(place, 0), min(last.get(place, over), over)) for place, over in ends.items()]
-        late = {*(place for row in known for place in late_places(row)), *map(late_place, marks)}
-        places += [(place, begin, over) for topic_id, place, begin, over in late if topic_id == self._log.topic_id]
-        kept = [(place, max(begin, begins.get(place, 0)), over) for place, begin, over in places]
+        places += late[self._log.topic_id]
+        past, past_is_cut = _of_past(self._past, late[self._past.topic_id]) if self._past else ([], False)
+        ids = self._log.topic_id, self._past.topic_id if self._past else ""
         return Plan(
             hour,
             start,
             end,
-            merged(self._kafka.topic, kept),
-            cut=start >= end or self._is_cut(hour, places, begins, bounds.begins is not None),
-            partly=at.origin > hour or any(mark.topic_id != self._log.topic_id for mark in marks),
+            [*merged(self._kafka.topic, _kept(places, begins)), *past],
+            cut=start >= end or past_is_cut or self._is_cut(hour, places, begins, bounds.begins is not None),
+            partly=at.origin > hour or any(mark.topic_id not in ids for mark in marks),
+            topic=self._kafka.topic,
+            ids=ids,
         )
+
+    def _first(self, hour: datetime, on_record: Mapping[int, int] | None, begins: Offsets, ends: Offsets) -> Offsets:
+        """Before which place none of the hour's trades lies, but for the marked ones."""
+        by_time = self._log.at(_since_ms(hour), ends)
+        if on_record is None:
+            return by_time
+        # Where Kafka still has an older record, it has all that came after that one.
+        return later(on_record, {place: first for place, first in by_time.items() if first > begins.get(place, 0)})
 
     def _is_cut(self, hour: datetime, places: Iterable[Interval], begins: Offsets, on_record: bool) -> bool:
         """Whether Kafka has deleted trades that may belong to the hour."""
-        if any(begin < begins.get(place, 0) for place, begin, end in places if begin < end):
+        if _begins_later(places, begins):
             return True
         if on_record:
             return False
         cut = cut_of(self._kafka, self._kafka.topic, begins)
         return cut.emptied or cut.until_ms > _since_ms(hour)
+
+
+def _of_past(past: Log, places: Collection[Interval]) -> tuple[list[Stretch], bool]:
+    """What to read of places in the topic of the past, and whether Kafka has deleted some of it."""
+    if not places:
+        return [], False
+    begins, ends = past.begins(), past.ends()
+    wide = [(place, first - BESIDE, min(over + BESIDE, ends.get(place, 0))) for place, first, over in places]
+    return merged(past.topic, _kept(wide, begins)), _begins_later(places, begins)
+
+
+def _kept(places: Iterable[Interval], begins: Offsets) -> list[Interval]:
+    """What Kafka has of the places."""
+    return [(place, max(first, begins.get(place, 0)), over) for place, first, over in places]
+
+
+def _begins_later(places: Iterable[Interval], begins: Offsets) -> bool:
+    """Whether Kafka has deleted records of the places."""
+    return any(first < begins.get(place, 0) for place, first, over in places if first < over)
 
 
 def _since_ms(hour: datetime) -> int:

@@ -16,7 +16,7 @@ from cryptoflow.model.trade import BUY, MAX_AHEAD_S, MAX_AMOUNT, MAX_TIME_S, SEL
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark import decode
 from cryptoflow.spark.decode import NO_NUMBER, REFUSED, TRADES, decoder, folder, refused
-from cryptoflow.spark.fold import CANDLES, GRID
+from cryptoflow.spark.fold import GRID, schema_of
 
 RULES = 1
 """The number of the aggregation's rules: to be raised when what it computes of the same trades changes."""
@@ -39,10 +39,15 @@ def trades(frames: DataFrame, ahead_s: float) -> DataFrame:
 
 
 def blocks(
-    frames: DataFrame, ahead_s: float, finished_ns: int = 0, counted: Offsets | None = None, buckets: int = 2
+    frames: DataFrame,
+    ahead_s: float,
+    finished_ns: int = 0,
+    counted: Offsets | None = None,
+    buckets: int = 2,
+    numbered: bool = False,
 ) -> DataFrame:
     """Rows of `decode.BLOCKS` out of the frames, for `batch_candles`; the arguments as for `decode.blocks`."""
-    packed = decode.blocks(ahead_s, finished_ns, counted or {}, buckets)
+    packed = decode.blocks(ahead_s, finished_ns, counted or {}, buckets, numbered)
     return frames.select(*FRAME).mapInArrow(packed, from_arrow_schema(decode.BLOCKS))
 
 
@@ -114,10 +119,10 @@ def stream_candles(trades: DataFrame, settings: SparkSettings) -> DataFrame:
     return rows.withColumn("start_s", sql.expr("unix_seconds(window.start)")).drop("window")
 
 
-def batch_candles(blocks: DataFrame, window_s: int, buckets: int = 2) -> DataFrame:
-    """A row of `fold.CANDLES` for each pair and window of all `decode.BLOCKS` of a batch."""
+def batch_candles(blocks: DataFrame, window_s: int, buckets: int = 2, numbered: bool = False) -> DataFrame:
+    """A row of `fold.CANDLES`, or `NUMBERED`, for each pair and window of all `decode.BLOCKS` of a batch."""
     together = blocks.select("bucket", "trades").repartition(buckets, "bucket").groupBy("bucket")
-    return together.applyInArrow(folder(window_s), from_arrow_schema(CANDLES))
+    return together.applyInArrow(folder(window_s, numbered), from_arrow_schema(schema_of(numbered)))
 
 
 def to_candle(row: Row, window_s: int) -> Candle:

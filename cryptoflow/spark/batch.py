@@ -1,18 +1,20 @@
 """The candles of a stretch of the log, as one batch: it has all of its trades before it, so none is late."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
-from pyspark.sql import Observation, SparkSession
+import pyarrow as pa
+from pyspark.sql import Observation, Row, SparkSession
 from pyspark.sql import functions as sql
 
 from cryptoflow.model.candle import Candle
 from cryptoflow.model.offsets import Offsets, earlier, records
 from cryptoflow.model.trade import NS_PER_S
+from cryptoflow.model.verdict import Run
 from cryptoflow.settings import KafkaSettings
-from cryptoflow.spark import aggregation
+from cryptoflow.spark import aggregation, decode
 from cryptoflow.spark.aggregation import first_places, to_candle
 from cryptoflow.spark.kafka_log import Stretch, between
 
@@ -37,6 +39,8 @@ class Found(msgspec.Struct, frozen=True):
     candle: Candle
     copies: int
     first: Offsets
+    runs: Sequence[Run] = ()
+    """The numbers of its trades, if they were asked for."""
 
 
 class MarkedTrades(msgspec.Struct, frozen=True):
@@ -59,6 +63,7 @@ def candles_between(
     ahead_s: float,
     finished_ns: int = 0,
     counted: Offsets | None = None,
+    numbered: bool = False,
 ) -> tuple[list[Found], Counted]:
     """The candles of windows that begin at `finished_ns` or later, out of the trades between two places.
 
@@ -66,6 +71,7 @@ def candles_between(
         stretches: where the trades lie.
         ahead_s: trades that are ahead of their receive time by more, in s, are left out.
         counted: what comes before these offsets was counted before.
+        numbered: whether the numbers of the trades are asked for.
     """
     if not any(each.partitions() for each in stretches):
         return [], Counted(0, 0, 0, None)  # over no rows at all, Spark leaves the counts out
@@ -73,14 +79,35 @@ def candles_between(
     size = sum(records(stretch.begin, stretch.end) for stretch in stretches)
     buckets = max(2, math.ceil(size / BUCKET_TRADES))
     frames = between(spark, kafka, stretches)
-    blocks = aggregation.blocks(frames, ahead_s, finished_ns, counted, buckets).observe(
+    blocks = aggregation.blocks(frames, ahead_s, finished_ns, counted, buckets, numbered).observe(
         counts,
         *(sql.sum(name).alias(name) for name in ("rows", "unreadable", "late")),
         sql.max("newest_us").alias("newest_us"),
     )
-    rows = aggregation.batch_candles(blocks, window_s, buckets).collect()
-    found = [Found(to_candle(row, window_s), row.copies, first_places(row)) for row in rows]
-    return found, _counted(counts.get)
+    rows = aggregation.batch_candles(blocks, window_s, buckets, numbered).collect()
+    return [_found(row, window_s) for row in rows], _counted(counts.get)
+
+
+def candles_in(frames: Iterable[pa.RecordBatch], window_s: int, ahead_s: float) -> list[Found]:
+    """The same of a few frames, by this process instead of Spark's workers, with the numbers of the trades.
+
+    Args:
+        frames: batches of `value`, `timestamp`, `partition` and `offset`, in the log's order.
+    """
+    packed = decode.blocks(ahead_s, 0, {}, 1, numbered=True)
+    blocks = pa.Table.from_batches(packed(frames), decode.BLOCKS)
+    rows = decode.folder(window_s, numbered=True)(blocks).to_pylist()
+    return [_found(Row(**{name: _as_spark(value) for name, value in row.items()}), window_s) for row in rows]
+
+
+def _as_spark(value: object) -> object:
+    return tuple(value.values()) if isinstance(value, dict) else value
+
+
+def _found(row: Row, window_s: int) -> Found:
+    runs = row.runs if "runs" in row else ()
+    ordered = [(run["first"], run["last"]) for run in runs]
+    return Found(to_candle(row, window_s), row.copies, first_places(row), ordered)
 
 
 def _counted(counts: dict[str, int | None]) -> Counted:

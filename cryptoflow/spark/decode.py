@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from cryptoflow.errors import UnreadableFrameError
 from cryptoflow.model.trade import BUY, MAX_AHEAD_S, NS_PER_S, SELL, Trade, read_trade
-from cryptoflow.spark.fold import CANDLES, candles
+from cryptoflow.spark.fold import candles, schema_of
 
 US_PER_S = 1_000_000
 NS_PER_US = 1_000
@@ -61,6 +61,9 @@ READ = TRADES.remove(ID_NUMBER)
 FITTING = ("pair", "id", "price", "quantity", "total", "time_ns", "side", "partition", "offset")
 """The columns of a trade that make candles."""
 
+NUMBER = pa.field("number", pa.int64())
+"""What steps by one from trade to trade of a pair, for who asks for it."""
+
 BLOCKS = pa.schema(
     [
         pa.field("bucket", pa.int32()),
@@ -71,9 +74,9 @@ BLOCKS = pa.schema(
         pa.field("newest_us", pa.int64()),
     ]
 )
-"""Trades of a bucket of pairs, as an Arrow stream of the columns `FITTING`; so Spark moves some 100,000 as one row.
+"""Trades of a bucket of pairs, as an Arrow stream of the columns `FITTING`, and of `NUMBER` if that is asked for.
 
-The counts are those of all records that were read with it, in one of the rows.
+So Spark moves some 100,000 as one row. The counts are those of all records that were read with it, in one of the rows.
 """
 
 BLOCK_TRADES = 100_000
@@ -108,7 +111,9 @@ def decoder(ahead_s: float) -> Decode:
     return decode
 
 
-def blocks(ahead_s: float, finished_ns: int, counted: Mapping[int, int], buckets: int) -> Decode:
+def blocks(
+    ahead_s: float, finished_ns: int, counted: Mapping[int, int], buckets: int, numbered: bool = False
+) -> Decode:
     """Makes `BLOCKS` out of the same: the trades that fit into candles, many to a row, and what became of the others.
 
     Args:
@@ -116,12 +121,13 @@ def blocks(ahead_s: float, finished_ns: int, counted: Mapping[int, int], buckets
         finished_ns: windows that begin earlier are finished.
         counted: what comes before these offsets was counted before.
         buckets: in how many parts the trades are taken apart, all trades of a pair in one.
+        numbered: whether the trades keep their numbers.
     """
 
     def packed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         read: list[pa.RecordBatch] = []
         for batch in batches:
-            read.append(_trades(batch, ahead_s))
+            read.append(_trades(batch, ahead_s, numbered))
             if sum(map(len, read)) >= BLOCK_TRADES:
                 yield _packed(pa.Table.from_batches(read), finished_ns, counted, buckets)
                 read = []
@@ -139,7 +145,8 @@ def _packed(trades: pa.Table, finished_ns: int, counted: Mapping[int, int], buck
         new &= (partition != place) | (offset >= before)
     fit = readable & ~ahead & (time_ns >= finished_ns)
     event_us = trades["event_time"].cast(pa.int64()).to_numpy()[readable]
-    of_fit = trades.select(FITTING).filter(pa.array(fit)).combine_chunks()
+    columns = [*FITTING, *[NUMBER.name] * (NUMBER.name in trades.column_names)]
+    of_fit = trades.select(columns).filter(pa.array(fit)).combine_chunks()
     pairs = of_fit["pair"].dictionary_encode().combine_chunks()
     of_fit = of_fit.set_column(0, "pair", pairs)
     bucket_of = np.array([crc32(pair.encode()) % buckets for pair in pairs.dictionary.to_pylist()], np.int32)
@@ -162,14 +169,14 @@ def _written(trades: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def folder(window_s: int) -> Callable[[pa.Table], pa.Table]:
-    """Makes the `fold.CANDLES` of windows of a length, in s, out of all `BLOCKS` of a bucket."""
+def folder(window_s: int, numbered: bool = False) -> Callable[[pa.Table], pa.Table]:
+    """Makes the `fold.CANDLES` of windows of a length, in s, out of all `BLOCKS` of a bucket; or `fold.NUMBERED`."""
 
     def folded(blocks: pa.Table) -> pa.Table:
         texts = [text for text in blocks["trades"] if text.is_valid]
         tables = [pa.ipc.open_stream(text.as_buffer()).read_all() for text in texts]
         tables.sort(key=lambda table: (table["partition"][0].as_py(), table["offset"][0].as_py()))
-        return candles(pa.concat_tables(tables), window_s) if tables else CANDLES.empty_table()
+        return candles(pa.concat_tables(tables), window_s) if tables else schema_of(numbered).empty_table()
 
     return folded
 
@@ -216,8 +223,8 @@ def _too_far(time_s: Any, received_us: Any) -> Any:
     return time_s > received_us // US_PER_S + MAX_AHEAD_S
 
 
-def _trades(batch: pa.RecordBatch, ahead_s: float) -> pa.RecordBatch:
-    """The rows of `READ`."""
+def _trades(batch: pa.RecordBatch, ahead_s: float, numbered: bool = False) -> pa.RecordBatch:
+    """The rows of `READ`, with `NUMBER` if that is asked for."""
     trades, reasons = _read(batch.column("value").to_pylist())
     time_s, received_us = _seconds(trades), _micros(batch)
     readable = ~_too_far(time_s, received_us)
@@ -239,7 +246,9 @@ def _trades(batch: pa.RecordBatch, ahead_s: float) -> pa.RecordBatch:
         batch.column("partition"),
         batch.column("offset"),
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=READ)
+    if numbered:
+        columns.append(pa.array([trade.sequence for trade in trades], pa.int64()))
+    return pa.RecordBatch.from_arrays(columns, schema=READ.append(NUMBER) if numbered else READ)
 
 
 @lru_cache(4096)

@@ -51,15 +51,27 @@ CANDLES = pa.schema(
 `first_partition`, `last_partition` and `first_offset` tell before which place of the log none of its trades lies.
 """
 
+RUN = pa.struct([pa.field("first", pa.int64()), pa.field("last", pa.int64())])
+
+NUMBERED = CANDLES.append(pa.field("runs", pa.list_(RUN)))
+"""The same with the numbers of its trades, in order: each run from the first to the last."""
+
+
+def schema_of(numbered: bool) -> pa.Schema:
+    """The columns of a candle, with or without the numbers of its trades."""
+    return NUMBERED if numbered else CANDLES
+
 
 def candles(trades: pa.Table, window_s: int) -> pa.Table:
     """A row of `CANDLES` for each pair and window; of trades of one identity the first counts.
 
     Args:
-        trades: rows with the columns of `decode.FITTING`, in the log's order.
+        trades: rows with the columns of `decode.FITTING`, in the log's order; if they have numbers, too, the rows are
+            of `NUMBERED`.
     """
+    schema = schema_of("number" in trades.column_names)
     if not len(trades):
-        return CANDLES.empty_table()
+        return schema.empty_table()
     trades = trades.unify_dictionaries().combine_chunks()
     pairs, ids = trades["pair"].chunk(0), trades["id"].chunk(0)
     pair, time_ns = pairs.indices.to_numpy(), trades["time_ns"].to_numpy()
@@ -92,7 +104,7 @@ def candles(trades: pa.Table, window_s: int) -> pa.Table:
             fields=list(CANDLES.field("buy").type),
         )
 
-    columns = (
+    columns = [
         pairs.dictionary.take(pa.array(pair[begins])),
         start_s[begins],
         price[decided(np.searchsorted(moments, begins), min)],
@@ -108,8 +120,27 @@ def candles(trades: pa.Table, window_s: int) -> pa.Table:
         np.maximum.reduceat(partition, begins),
         np.minimum.reduceat(offset, begins),
         np.add.reduceat(copies, begins),
-    )
-    return pa.Table.from_arrays([pa.array(column) for column in columns], schema=CANDLES)
+    ]
+    if schema is NUMBERED:
+        columns.append(_runs(trades["number"].combine_chunks().take(pa.array(rows)), begins))
+    return pa.Table.from_arrays([pa.array(column) for column in columns], schema=schema)
+
+
+def _runs(numbers: pa.Int64Array, begins: Any) -> pa.ListArray:
+    """The numbers of each window, joined to runs; trades without one are left out."""
+    window = np.repeat(np.arange(len(begins)), np.diff(np.append(begins, len(numbers))))
+    there = numbers.is_valid().to_numpy(zero_copy_only=False)
+    window, number = window[there], numbers.drop_null().to_numpy()
+    in_order = np.lexsort((number, window))
+    window, number = window[in_order], number[in_order]
+    if not len(number):
+        return pa.array([[]] * len(begins), NUMBERED.field("runs").type)
+    follows = (window[1:] == window[:-1]) & (number[1:] <= number[:-1] + 1)
+    firsts = np.append(0, np.flatnonzero(~follows) + 1)
+    lasts = np.append(firsts[1:] - 1, len(number) - 1)
+    runs = pa.StructArray.from_arrays([pa.array(number[firsts]), pa.array(number[lasts])], fields=list(RUN))
+    edges = np.searchsorted(window[firsts], np.arange(len(begins) + 1))
+    return pa.ListArray.from_arrays(pa.array(edges, pa.int32()), runs)
 
 
 def _distinct(pair: Any, ids: pa.StringArray) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sql
 
 from cryptoflow.model.offsets import Offsets
 from cryptoflow.settings import KafkaSettings
@@ -12,6 +13,10 @@ from cryptoflow.spark.aggregation import FRAME, FRAMES
 
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\""})
 """What Kafka's login configuration, which takes no other escapes, wants before a character of a quoted text."""
+
+
+TOPIC_STEP = 1 << 20
+"""Between the partitions of one topic and those of the next, where several are read as one log: more than any has."""
 
 
 class Stretch(NamedTuple):
@@ -64,8 +69,9 @@ def stream(spark: SparkSession, kafka: KafkaSettings, begin: Offsets) -> DataFra
 
 
 def between(spark: SparkSession, kafka: KafkaSettings, stretches: Sequence[Stretch]) -> DataFrame:
-    """The frames of stretches of the log."""
-    frames = [_between(spark, kafka, each) for each in stretches if each.partitions()]
+    """The frames of stretches of the log; partitions are counted on from topic to topic, as `first_partitions` says."""
+    first = first_partitions(stretches)
+    frames = [_between(spark, kafka, each, first[each.topic]) for each in stretches if each.partitions()]
     if not frames:
         return spark.createDataFrame([], FRAMES)
     whole = frames[0]
@@ -74,7 +80,12 @@ def between(spark: SparkSession, kafka: KafkaSettings, stretches: Sequence[Stret
     return whole
 
 
-def _between(spark: SparkSession, kafka: KafkaSettings, stretch: Stretch) -> DataFrame:
+def first_partitions(stretches: Sequence[Stretch]) -> dict[str, int]:
+    """What partition 0 of each topic is called, so that trades of a topic come before those of the ones named later."""
+    return {topic: number * TOPIC_STEP for number, topic in enumerate(dict.fromkeys(each.topic for each in stretches))}
+
+
+def _between(spark: SparkSession, kafka: KafkaSettings, stretch: Stretch, first: int) -> DataFrame:
     places = stretch.partitions()
     edges = {
         "startingOffsets": {place: stretch.begin.get(place, 0) for place in places},
@@ -83,7 +94,8 @@ def _between(spark: SparkSession, kafka: KafkaSettings, stretch: Stretch) -> Dat
     reader = spark.read.format("kafka").options(**_options(kafka)).option("assign", json.dumps({stretch.topic: places}))
     for option, offsets in edges.items():
         reader = reader.option(option, json.dumps({stretch.topic: _named(offsets)}))
-    return reader.load().select(*FRAME)
+    frames = reader.load()
+    return frames.withColumn("partition", sql.expr(f"partition + {first}")).select(*FRAME)
 
 
 def _named(offsets: Mapping[int, int]) -> dict[str, int]:

@@ -43,7 +43,15 @@ from cryptoflow.errors import (
 )
 from cryptoflow.runtime.retry import Result, retried
 from cryptoflow.settings import CassandraSettings
-from cryptoflow.tables.schema import TABLES, Table, create_keyspace, create_table, differences, primary_key
+from cryptoflow.tables.schema import (
+    TABLES,
+    Table,
+    add_columns,
+    create_keyspace,
+    create_table,
+    differences,
+    primary_key,
+)
 
 CONNECT_TIMEOUT_S = 8.0
 """For all contact points together: it leaves room to say so within 10 s."""
@@ -213,7 +221,7 @@ def address(settings: CassandraSettings) -> str:
 
 
 def ensure_schema(session: Session, settings: CassandraSettings) -> None:
-    """Creates keyspace and tables where they are missing, and puts the session into the keyspace.
+    """Creates keyspace, tables and later columns where they are missing, and puts the session into the keyspace.
 
     Any number of programs may do this at once. Nothing is created that is there, so a user who may not create
     anything can work with tables that an administrator made.
@@ -238,6 +246,9 @@ def _ensure_table(session: Session, table: Table, settings: CassandraSettings) -
     keyspace = keyspace_name(settings)
     if not (found := _columns(session, keyspace, table.name)):
         session.execute(create_table(table, keyspace, settings.ttl_s))
+        found = _columns(session, keyspace, table.name)
+    if added := add_columns(table, keyspace, found):
+        session.execute(added)
         found = _columns(session, keyspace, table.name)
     if faults := differences(table, found):
         raise SchemaMismatchError(

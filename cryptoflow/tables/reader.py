@@ -1,7 +1,7 @@
 """Reads candles, and what the aggregation counted, from the tables."""
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby, islice, takewhile
@@ -18,11 +18,9 @@ from cryptoflow.tables.schema import (
     BATCHES,
     CANDLES,
     COUNTS,
-    HOURS,
     MARKS,
     TRADE_WINDOWS,
     BatchRecord,
-    HourRow,
     MarkRow,
 )
 
@@ -165,7 +163,7 @@ def known_series(session: Session) -> dict[Series, list[datetime]]:
 
     It lists the table's partition keys: one for each series and day, so five pairs make 1,800 a year.
     """
-    rows = _select(session, f"SELECT DISTINCT {', '.join(CANDLES.partition)} FROM candles")
+    rows = select(session, f"SELECT DISTINCT {', '.join(CANDLES.partition)} FROM candles")
     keys = sorted((Series(*row[:4]), as_utc(row[4])) for row in rows)
     return {
         series: [date for _, date in reversed(list(group))] for series, group in groupby(keys, key=lambda key: key[0])
@@ -188,9 +186,9 @@ def totals(session: Session, query_id: str | None = None) -> Totals:
     sums = ", ".join(f"sum({name})" for name in COUNTS)
     cql = f"SELECT count(*), {sums}, max(watermark), max(finished_at) FROM batches"
     if query_id is None:
-        [row] = _select(session, cql)
+        [row] = select(session, cql)
     else:
-        [row] = _select(session, f"{cql} WHERE query_id = ?", [query_id])
+        [row] = select(session, f"{cql} WHERE query_id = ?", [query_id])
     *counts, watermark, finished_at = row
     return Totals._make([*counts, watermark and as_utc(watermark), finished_at and as_utc(finished_at)])
 
@@ -204,12 +202,12 @@ def newest_candle(session: Session, window_s: int) -> datetime | None:
 
 def waiting_trades(session: Session) -> int:
     """Trades that wait for a repair, at most; errors as `totals`."""
-    return sum(row.trades or 0 for row in _select(session, "SELECT trades FROM marks"))
+    return sum(row.trades or 0 for row in select(session, "SELECT trades FROM marks"))
 
 
 def marks(session: Session) -> list[MarkRow]:
     """The hours that wait for a repair, and why, the oldest first; errors as `totals`."""
-    return sorted(map(_mark, _select(session, f"SELECT {', '.join(MARKS.columns)} FROM marks")))
+    return sorted(map(_mark, select(session, f"SELECT {', '.join(MARKS.columns)} FROM marks")))
 
 
 def ready_hours(marks: Iterable[MarkRow], finished: datetime) -> list[datetime]:
@@ -220,48 +218,12 @@ def ready_hours(marks: Iterable[MarkRow], finished: datetime) -> list[datetime]:
 def marks_of(session: Session, hour: datetime) -> dict[MarkRow, int]:
     """The marks of an hour (aware UTC), each with the time in us that it was written at; errors as `totals`."""
     cql = f"SELECT {', '.join(MARKS.columns)}, writetime(until) FROM marks WHERE hour = ?"
-    return {_mark(row[:-1]): row[-1] for row in _select(session, cql, [hour])}
+    return {_mark(row[:-1]): row[-1] for row in select(session, cql, [hour])}
 
 
 def _mark(row: Sequence[Any]) -> MarkRow:
     mark = MarkRow(*row)
     return mark._replace(hour=as_utc(mark.hour), until=as_utc(mark.until))
-
-
-def hours(session: Session, hour: datetime) -> list[HourRow]:
-    """What is known of an hour (aware UTC), by pair; errors as `totals`."""
-    cql = f"SELECT {', '.join(HOURS.columns)} FROM hours WHERE market = ? AND fromcoin = ? AND tocurrency = ?"
-    date = hour.replace(hour=0)
-    keys = _select(session, "SELECT DISTINCT market, fromcoin, tocurrency, date FROM hours")
-    pairs = [(key.market, key.fromcoin, key.tocurrency) for key in keys if as_utc(key.date) == date]
-    found = (row for pair in pairs for row in _select(session, f"{cql} AND date = ? AND hour = ?", [*pair, date, hour]))
-    return [_hour(row) for row in found]
-
-
-def newest_hours(
-    session: Session, last_n: int, market: str | None = None, coins: tuple[str, str] | None = None
-) -> list[HourRow]:
-    """What is known of the newest hours of each pair, `last_n` of each at most; errors as `totals`."""
-    keys = _select(session, "SELECT DISTINCT market, fromcoin, tocurrency, date FROM hours")
-    dates: dict[Pair, list[datetime]] = defaultdict(list)
-    for key in keys:
-        if market in (None, key.market) and coins in (None, (key.fromcoin, key.tocurrency)):
-            dates[key.market, key.fromcoin, key.tocurrency].append(key.date)
-    return [row for each, found in sorted(dates.items()) for row in islice(_hours_of(session, each, found), last_n)]
-
-
-def _hours_of(session: Session, pair: Pair, dates: Iterable[datetime]) -> Iterator[HourRow]:
-    where = " AND ".join(f"{name} = ?" for name in HOURS.partition)
-    cql = f"SELECT {', '.join(HOURS.columns)} FROM hours WHERE {where}"
-    for date in sorted(dates, reverse=True):
-        yield from map(_hour, _select(session, cql, [*pair, date]))
-
-
-def _hour(row: Sequence[Any]) -> HourRow:
-    found = HourRow(*row)
-    return found._replace(
-        date=as_utc(found.date), hour=as_utc(found.hour), repaired_at=found.repaired_at and as_utc(found.repaired_at)
-    )
 
 
 def candle_rows(session: Session, window_s: int, start: datetime, end: datetime) -> list[CandleRow]:
@@ -273,7 +235,7 @@ def candle_rows(session: Session, window_s: int, start: datetime, end: datetime)
         for series, dates in known_series(session).items()
         if series.window_s == window_s
         for date in _dates_of(window_s, start, end).intersection(dates)
-        for row in _select(session, cql, [*series, date, start, end])
+        for row in select(session, cql, [*series, date, start, end])
     )
     return [row._replace(date=as_utc(row.date), window_start=as_utc(row.window_start)) for row in rows]
 
@@ -283,7 +245,7 @@ def direction_rows(session: Session, window_s: int, start: datetime, end: dateti
     columns = ", ".join(TRADE_WINDOWS.columns)
     cql = f"SELECT {columns} FROM trademsgs1minutewindow WHERE date = ? AND window_end > ? AND window_end <= ?"
     dates = _dates_of(window_s, start, end)
-    rows = (DirectionRow(*row) for date in dates for row in _select(session, cql, [date, start, end]))
+    rows = (DirectionRow(*row) for date in dates for row in select(session, cql, [date, start, end]))
     length = timedelta(seconds=window_s)
     return [
         row._replace(date=as_utc(row.date), window_start=as_utc(row.window_start), window_end=as_utc(row.window_end))
@@ -299,19 +261,19 @@ def tables_id(session: Session) -> str:
         CassandraError: there are no such tables yet, or the cluster refuses to read.
     """
     cql = "SELECT id FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?"
-    for row in _select(session, cql, [session.keyspace or "", CANDLES.name]):
+    for row in select(session, cql, [session.keyspace or "", CANDLES.name]):
         return str(row.id)
     raise CassandraError(_no_tables(session.keyspace))
 
 
 def query_ids(session: Session) -> list[str]:
     """The queries that have a batch on record; errors as `totals`."""
-    return sorted(row.query_id for row in _select(session, "SELECT DISTINCT query_id FROM batches"))
+    return sorted(row.query_id for row in select(session, "SELECT DISTINCT query_id FROM batches"))
 
 
 def batches_since(session: Session, query_id: str, since: datetime) -> Iterator[BatchRecord]:
     """The query's batches that finished at `since` (aware) or later, the newest first; errors as `totals`."""
-    records = map(_batch, _select(session, f"{_BATCHES} WHERE query_id = ?", [query_id]))
+    records = map(_batch, select(session, f"{_BATCHES} WHERE query_id = ?", [query_id]))
     return takewhile(lambda batch: batch.finished_at is None or batch.finished_at >= since, records)
 
 
@@ -331,7 +293,7 @@ def candle_trades(session: Session, window_s: int, start: datetime, end: datetim
         for series, dates in known_series(session).items()
         if series.window_s == window_s
         for date in _dates_of(window_s, start, end).intersection(dates)
-        for row in _select(session, cql, [*series, date, start, end])
+        for row in select(session, cql, [*series, date, start, end])
     }
 
 
@@ -343,7 +305,7 @@ def side_trades(session: Session, window_s: int, start: datetime, end: datetime)
     )
     found: Counter[PairSide] = Counter()
     for date in _dates_of(window_s, start, end):
-        for row in _select(session, cql, [date, start, end]):
+        for row in select(session, cql, [date, start, end]):
             if row.window_end - row.window_start == timedelta(seconds=window_s):
                 found[row.market, row.fromcoin, row.tocurrency, row.direction] += row.counttxns
     return dict(found)
@@ -373,12 +335,17 @@ def _walk(session: Session, series: Series, dates: Iterable[datetime], last_n: i
     where = " AND ".join(f"{name} = ?" for name in CANDLES.partition)
     cql = f"SELECT {', '.join(CANDLES.columns)} FROM candles WHERE {where} LIMIT ?"
     for date in dates:
-        for row in _select(session, cql, [*series, date, last_n]):
+        for row in select(session, cql, [*series, date, last_n]):
             candle = CandleRow(*row)
             yield candle._replace(date=as_utc(candle.date), window_start=as_utc(candle.window_start))
 
 
-def _select(session: Session, cql: str, values: Sequence[object] = ()) -> Iterable[Any]:
+def select(session: Session, cql: str, values: Sequence[object] = ()) -> Iterable[Any]:
+    """The rows of a query.
+
+    Raises:
+        CassandraError: there is no such table yet, or the cluster refuses to read.
+    """
     try:
         return session.execute(session.prepare(cql), values)  # type: ignore[no-any-return]
     except InvalidRequest:

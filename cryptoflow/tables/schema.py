@@ -5,6 +5,7 @@ The columns are the fields of the row classes, so a row can be bound to its tabl
 
 import math
 import uuid
+from collections.abc import Container
 from datetime import datetime
 from types import NoneType
 from typing import Annotated, NamedTuple, get_args, get_origin, get_type_hints
@@ -127,11 +128,21 @@ class HourRow(NamedTuple):
     late: int
     """Trades that came too late for the stream, and are in the candles by a repair."""
     gaps: int
+    """Trades that are missing, by their numbers; one that may be of several hours counts in each."""
     verdict: str
     reason: str
     repaired_at: datetime | None
     stretches: str
     """Where in the log its trades lie, as JSON: [[topic id, partition, first offset, offset behind the last], ...]."""
+    first_number: int | None = None
+    """The lowest number of its trades, the venue's id or CryptoCompare's sequence; None: they have none."""
+    last_number: int | None = None
+    missing: str | None = None
+    """The numbers that it may lack, as JSON: [[first, last], ...]; null: from or up to where is not known."""
+    rewritten: int | None = None
+    """Candles that repairs have written or removed."""
+    disagreement: str | None = None
+    """What the venue's own candles say otherwise."""
 
 
 class LeaseRow(NamedTuple):
@@ -162,6 +173,8 @@ class Table(NamedTuple):
     clustering: dict[str, str]
     ttl_s: int | None = None
     """The time to live; None: as the settings say."""
+    added: tuple[str, ...] = ()
+    """Columns that came later: a table of an earlier version lacks them, and they are added to it."""
 
     @property
     def columns(self) -> dict[str, str]:
@@ -226,6 +239,7 @@ HOURS = Table(
     partition=("market", "fromcoin", "tocurrency", "date"),
     clustering={"hour": "DESC"},
     ttl_s=0,
+    added=("first_number", "last_number", "missing", "rewritten", "disagreement"),
 )
 
 LEASES = Table(name="leases", row=LeaseRow, partition=("name",), clustering={}, ttl_s=0)
@@ -262,6 +276,16 @@ def create_table(table: Table, keyspace: str, ttl_s: int) -> str:
         f"{columns}    PRIMARY KEY {primary_key(table)}\n"
         f") WITH {ordered}default_time_to_live = {ttl_s}{_compaction(table, ttl_s)}"
     )
+
+
+def add_columns(table: Table, keyspace: str, found: Container[str]) -> str | None:
+    """The CQL that adds the columns that a table of an earlier version lacks; None: it has all.
+
+    Args:
+        found: the columns that it has.
+    """
+    lacking = [f"{name} {table.columns[name]}" for name in table.added if name not in found]
+    return f'ALTER TABLE "{keyspace}"."{table.name}" ADD ({", ".join(lacking)})' if lacking else None
 
 
 def _compaction(table: Table, ttl_s: int) -> str:

@@ -66,7 +66,7 @@ def test_a_stretch_of_time_is_repaired_as_far_as_it_is_finished(late: World) -> 
 
 def test_without_anything_known_it_says_so(world: World) -> None:
     assert said(repair) == ["There is nothing to repair."]
-    assert said(gaps) == ["No hour is known yet: a repair writes what it finds, and none is marked."]
+    assert said(gaps) == ["No hour is known yet: each gets its verdict when it is finished."]
     assert said(repair, "--from", HOUR.isoformat(), "--to", (HOUR + ONE_HOUR).isoformat()) == [
         "1 hours wait: no aggregation of this topic has committed anything yet."
     ]

@@ -19,6 +19,7 @@ from cryptoflow.defs.checks import (
     dead_letter_share,
     lag,
     no_missing_minutes,
+    no_suspect_hours,
 )
 from cryptoflow.defs.resources import CassandraResource, FeedResource, KafkaResource, SparkResource
 from cryptoflow.kafka_io.connection import admin_client, client_config
@@ -30,13 +31,14 @@ from cryptoflow.local.processes import free_port
 from cryptoflow.model.candle import candles_of
 from cryptoflow.model.offsets import Offsets
 from cryptoflow.model.trade import Trade, write_trade
+from cryptoflow.model.verdict import COMPLETE, NOT_AFTER, NOT_BEFORE, SUSPECT
 from cryptoflow.model.window import EPOCH, utc_midnight
 from cryptoflow.settings import CassandraSettings, KafkaSettings
 from cryptoflow.tables import progress
 from cryptoflow.tables.connection import connect, ensure_schema
 from cryptoflow.tables.progress import Place, Progress
 from cryptoflow.tables.reader import marks
-from cryptoflow.tables.schema import BATCHES, MARKS, TRADE_WINDOWS, BatchRecord, MarkRow
+from cryptoflow.tables.schema import BATCHES, HOURS, MARKS, TRADE_WINDOWS, BatchRecord, HourRow, MarkRow
 from cryptoflow.tables.writer import TableWriter
 
 HOUR_S = 3600
@@ -324,6 +326,33 @@ def test_unreadable_records_are_judged_by_their_share(
     }
 
 
+def test_suspect_hours_of_the_last_day_are_told_but_not_those_that_wait_for_a_trade(data: Data) -> None:
+    def hour(back: int, verdict: str, reason: str, missing: str) -> HourRow:
+        at = START - timedelta(hours=back)
+        return HourRow(
+            *BTC, utc_midnight(at), at, 9, 9, 0, 0, 2, verdict, reason, at, "[]", first_number=1, missing=missing
+        )
+
+    fine = [
+        hour(0, SUSPECT, NOT_AFTER, "[[9,null]]"),
+        hour(1, COMPLETE, "", "[]"),
+        hour(30, SUSPECT, "2 trades missing: 7 to 8 did not come", "[[7,8]]"),
+    ]
+    writer = TableWriter(data.session, data.cassandra)
+    writer.put(HOURS, fine, 1)
+    result: Any = no_suspect_hours(data.resources["cassandra"])
+    assert result.passed
+    assert (values(result)["hours"], values(result)["pending"]) == (2, 1)
+    writer.put(HOURS, [hour(2, SUSPECT, "2 trades missing: 7 to 8 did not come", "[[7,8]]")], 1)
+    writer.put(HOURS, [hour(3, SUSPECT, NOT_BEFORE, "[[null,0],[9,null]]")], 1)
+    result = no_suspect_hours(data.resources["cassandra"])
+    assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
+    shown = [record.data for record in result.metadata["suspect_hours"].records]
+    assert [(row["hour"], row["pair"], row["gaps"]) for row in shown] == [
+        (f"{START - timedelta(hours=back):%Y-%m-%d %H:%M}", "BTC-USD", 2) for back in (2, 3)
+    ]
+
+
 def test_frames_that_the_feed_refused_are_counted_once(data: Data) -> None:
     with TradeProducer(data.kafka) as producer:
         for number in range(25):  # 20 of the feed, and what the aggregation found
@@ -383,6 +412,7 @@ def test_the_job_runs_every_check(filled: Data) -> None:
         ("candles", "closed_hour_matches_topic"),
         ("trademsgs1minutewindow", "closed_hour_matches_topic"),
         ("candles", "no_missing_minutes"),
+        ("candles", "no_suspect_hours"),
         ("dead_letters_topic", "dead_letter_share"),
         ("trades_topic", "lag"),
     }

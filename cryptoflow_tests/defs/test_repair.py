@@ -133,8 +133,8 @@ def test_each_hour_is_recorded_with_what_was_done(world: World, instance: dg.Dag
     told = recorded(instance)
     assert set(told) == {HOUR, NEXT}
     numbers = ("trades_in_log", "trades_in_candles", "late_repaired", "duplicates", "candles_written", "repaired")
-    assert [told[HOUR][name] for name in numbers] == [120, 120, 120, 0, 120, 2]
-    assert [told[NEXT][name] for name in numbers] == [60, 60, 60, 0, 60, 2]
+    assert [told[HOUR][name] for name in numbers] == [120, 120, 0, 0, 120, 2]
+    assert [told[NEXT][name] for name in numbers] == [60, 60, 0, 0, 60, 2]
     assert [record.data["pair"] for record in told[HOUR]["pairs"].records] == ["BTC-USD", "ETH-EUR"]
     world.check([trade for trade in world.sent if trade.time_s < T0 + 1.5 * HOUR_S])
     run = instance.get_run_by_id(result.run_id)
@@ -188,6 +188,15 @@ def test_the_sensor_launches_one_run_for_hours_that_follow_upon_each_other(
     assert request.tags[ASSET_PARTITION_RANGE_START_TAG] == partition_of(HOUR)
     assert request.tags[ASSET_PARTITION_RANGE_END_TAG] == partition_of(NEXT)
     assert asked(instance).cursor == f"{partition_of(HOUR)} 1"
+
+
+def test_hours_before_the_first_partition_are_no_runs(world: World, instance: dg.DagsterInstance) -> None:
+    old = hour_of("2020-01-01-00:00") - ONE_HOUR
+    marked(world, old)
+    world.commit([], NEXT)
+    assert skipped(instance).startswith("1 hours are marked that are older than the first partition")
+    marked(world, HOUR)
+    assert ready_to_repair() == [HOUR]
 
 
 def test_a_single_hour_is_a_run_of_its_partition(world: World, instance: dg.DagsterInstance) -> None:

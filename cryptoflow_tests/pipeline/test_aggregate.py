@@ -28,20 +28,21 @@ from cryptoflow.kafka_io.records import topic_id
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.model.candle import candles_of
 from cryptoflow.model.trade import Trade, kafka_key, read_trade, write_trade
+from cryptoflow.model.window import HOUR
 from cryptoflow.pipeline.aggregate import aggregate
 from cryptoflow.pipeline.history_marks import PAST
-from cryptoflow.pipeline.marking import AHEAD, LATE
+from cryptoflow.pipeline.marking import AHEAD, FINISHED, LATE
 from cryptoflow.pipeline.part import RunContext
 from cryptoflow.runtime.holder import Holder
 from cryptoflow.runtime.metrics import AggregateMetrics
 from cryptoflow.runtime.stop import Deadline
 from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings
-from cryptoflow.tables import lease, progress
+from cryptoflow.tables import lease, progress, reader
 from cryptoflow.tables.connection import connect, ensure_schema
 from cryptoflow.tables.ledger import Ledger
 from cryptoflow.tables.progress import Place, Progress
-from cryptoflow.tables.reader import marks, totals
-from cryptoflow.tables.schema import BatchRecord
+from cryptoflow.tables.reader import totals
+from cryptoflow.tables.schema import BatchRecord, MarkRow
 from cryptoflow.testing import SimulatorConfig, frames
 from cryptoflow_tests.running import Workplace
 from cryptoflow_tests.topics import read_topic
@@ -56,6 +57,11 @@ EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive, as the driver's times are
 Aggregate = Callable[..., AggregateMetrics]
 
 pytestmark = pytest.mark.usefixtures("one_spark")
+
+
+def marks(session: Session) -> list[MarkRow]:
+    """Those of trades: finished hours wait for their verdicts, too."""
+    return [mark for mark in reader.marks(session) if mark.trades]
 
 
 def some_frames(count: int, start_s: float, step_s: float = 1.0) -> list[bytes]:
@@ -214,6 +220,9 @@ def test_a_backlog_of_a_day_gives_the_candles_of_all_its_trades(
     assert told.batches > 2
     with connect(cassandra) as session:
         assert marks(session) == []
+        asked = [mark for mark in reader.marks(session) if mark.reason == FINISHED]
+        first, last = (datetime.fromtimestamp(at_s // HOUR_S * HOUR_S, UTC) for at_s in (START_S, START_S + DAY_S))
+        assert [mark.hour for mark in asked] == [first + number * HOUR for number in range((last - first) // HOUR)]
         assert totals(session).input_rows == len(records)
 
     # The stream goes on where the batches ended, in the middle of a window.

@@ -5,6 +5,7 @@ Slices are drawn over partitions with times of receipt in ms, running to the rig
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import msgspec
 from hypothesis import given
@@ -12,8 +13,16 @@ from hypothesis import strategies as st
 
 from cryptoflow.model.offsets import Offsets, later, records
 from cryptoflow.model.trade import NS_PER_S
-from cryptoflow.model.window import EPOCH, ceil_window, epoch_ns, floor_window
-from cryptoflow.pipeline.place import finished_by, first_start, next_start, slice_end, start_behind_cut
+from cryptoflow.model.window import EPOCH, HOUR, ceil_window, epoch_ns, floor_window, utc_hour
+from cryptoflow.pipeline.place import (
+    EMPTY_HOURS,
+    finished_by,
+    finished_hours,
+    first_start,
+    next_start,
+    slice_end,
+    start_behind_cut,
+)
 from cryptoflow.tables.progress import Progress
 
 NOON = datetime(2021, 1, 8, 12, tzinfo=UTC)
@@ -138,3 +147,28 @@ def test_windows_are_finished_that_end_by_the_watermark_and_stay_so(
         watermark = newest - timedelta(seconds=watermark_s)
         assert finished <= watermark < finished + timedelta(seconds=window_s)
         assert floor_window(finished, window_s) == finished
+
+
+@given(
+    st.lists(st.integers(0, 3 * EMPTY_HOURS * 60), min_size=2, max_size=9).map(sorted),
+    st.sets(st.integers(0, 3 * EMPTY_HOURS), max_size=9),
+)
+def test_each_hour_with_trades_is_finished_once_and_so_are_those_without_up_to_a_week(
+    minutes: list[int], traded: set[int]
+) -> None:
+    hours = {NOON + number * HOUR for number in traded}
+    found: list[datetime] = []
+    for before, after in pairwise(NOON + timedelta(minutes=minute) for minute in minutes):
+        new = finished_hours(before, after, hours)
+        ended = {NOON + number * HOUR for number in range((utc_hour(after) - NOON) // HOUR)}
+        ended -= {hour for hour in ended if hour < utc_hour(before)}
+        assert ended & hours <= set(new) <= ended
+        assert len(ended) > EMPTY_HOURS or set(new) == ended
+        found += new
+    assert found == sorted(set(found))
+
+
+def test_the_first_hour_that_is_finished_is_the_first_one_that_has_trades() -> None:
+    three = [NOON + number * HOUR for number in range(3)]
+    assert finished_hours(EPOCH, NOON + 3 * HOUR, {NOON, NOON + 3 * HOUR}) == three
+    assert finished_hours(EPOCH, NOON + 3 * HOUR, ()) == []

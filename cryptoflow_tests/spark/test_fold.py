@@ -1,0 +1,66 @@
+"""Laws of the fold outside of Spark: it makes the reference's candles, and tells the numbers of their trades."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cryptoflow.model.candle import candles_of
+from cryptoflow.model.trade import MAX_AHEAD_S, Trade, write_trade
+from cryptoflow.model.verdict import joined
+from cryptoflow.model.window import window
+from cryptoflow.spark.batch import candles_in
+from cryptoflow_tests.spark.streaming import NOON_S
+
+PAIRS = ("Coinbase", "BTC", "USD"), ("Kraken", "ETH", "EUR")
+
+trades = st.lists(
+    st.builds(
+        lambda pair, id, time_s, numbered, price: Trade(
+            *pair, "1", str(id), NOON_S + time_s, 1.0, float(price), float(price), sequence=id if numbered else None
+        ),
+        st.sampled_from(PAIRS),
+        st.integers(0, 30),
+        st.integers(0, 180),
+        st.booleans(),
+        st.integers(1, 9),
+    ),
+    max_size=40,
+)
+
+
+def frames(trades: Sequence[Trade], at_once: int) -> list[pa.RecordBatch]:
+    """The trades as the log has them, in some batches."""
+    return [
+        pa.RecordBatch.from_pydict(
+            {
+                "value": pa.array(map(write_trade, part), pa.binary()),
+                "timestamp": pa.array([trade.time_s * 1000 for trade in part], pa.timestamp("ms", "UTC")),
+                "partition": pa.array([0] * len(part), pa.int32()),
+                "offset": pa.array(range(first, first + len(part)), pa.int64()),
+            }
+        )
+        for first in range(0, len(trades), at_once)
+        for part in [trades[first : first + at_once]]
+    ]
+
+
+@given(trades, st.integers(1, 9))
+def test_few_frames_make_the_candles_of_the_reference_with_the_numbers_of_their_trades(
+    given: list[Trade], at_once: int
+) -> None:
+    found = candles_in(frames(given, at_once), 60, MAX_AHEAD_S + 1)
+    assert {each.candle.key: each.candle for each in found} == candles_of(given, 60)
+    first: dict[tuple[str, ...], Trade] = {}
+    for trade in given:
+        first.setdefault(trade.identity, trade)
+    numbers: dict[tuple[str, str, str, datetime], list[int]] = defaultdict(list)
+    for trade in first.values():
+        if trade.sequence is not None:
+            numbers[*trade.pair, window(trade.event_time_ns, 60)[0]].append(trade.sequence)
+    for each in found:
+        assert each.runs == joined((number, number) for number in numbers[each.candle.key])
+    assert sum(each.copies for each in found) == len(given)
