@@ -17,6 +17,8 @@ from cryptoflow.tables.connection import connect
 
 NO_SIDE = (0, 0.0, 0.0, 0.0)
 
+MINUTE_S = 60
+
 
 def catch_up(kafka: KafkaSettings, cassandra: CassandraSettings) -> tuple[Run, Rows]:
     """What cryptoflow took for the topic's candles, with a home of its own, and the candles.
@@ -39,7 +41,8 @@ def rows(cassandra: CassandraSettings) -> Rows:
     """What the two tables hold, put together."""
     with connect(cassandra) as session:
         sides = {(*_key(row), row.direction): _side(row) for row in session.execute(_select("trademsgs1minutewindow"))}
-        return rows_of(_lists(session.execute(_select("candles")), sides))
+        minutes = (row for row in session.execute(_select("candles")) if row.window_seconds == MINUTE_S)
+        return rows_of(_lists(minutes, sides))
 
 
 def _select(table: str) -> str:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.fields import FieldInfo
 
 from cryptoflow.errors import ConfigError
+from cryptoflow.model.window import LONGER_S
 from cryptoflow.venues import CRYPTOCOMPARE, VENUES
 
 DEFAULT_TIMEOUT_S = 150.0
@@ -37,6 +38,9 @@ LONE_SOURCES = ("auto", "cryptocompare", "simulator")
 SOURCES = f"one of {', '.join(LONE_SOURCES)}, or some of {', '.join(VENUES)}, comma-separated"
 
 HOUR_S = 3600
+
+NONE = "none"
+"""An empty list, where the environment has to say one: what is empty there is not said."""
 
 KEYSPACE_PATTERN = r"^[a-zA-Z]\w{0,47}$"
 TOPIC_PATTERN = r"^[a-zA-Z0-9._-]{1,200}$"
@@ -108,6 +112,16 @@ def _part_of_an_hour(window_s: int) -> int:
     if HOUR_S % window_s:
         raise ValueError("it does not divide an hour, as 60, 300 and 3600 do")
     return window_s
+
+
+def _known_lengths(text: str) -> str:
+    names = text.lower().replace(" ", "").split(",")
+    if names == [NONE]:
+        return NONE
+    for name in names:
+        if name not in LONGER_S:
+            raise ValueError(f"{name or 'nothing'} is none of {', '.join(LONGER_S)}")
+    return ",".join(names)
 
 
 List = Annotated[str, AfterValidator(_listed)]
@@ -322,6 +336,11 @@ class CassandraSettings(Settings):
     ttl_s: Annotated[int, Field(ge=0)] = _setting(
         "CASSANDRA_TTL", 0, "default time to live of candles in a table that is made, in s; 0: for ever"
     )
+    longer_windows: Annotated[str, AfterValidator(_known_lengths)] = _setting(
+        "CRYPTOFLOW_LONGER_WINDOWS",
+        ",".join(LONGER_S),
+        f"lengths of the longer candles that are made as well, of {', '.join(LONGER_S)}; {NONE}: none are",
+    )
     username: str | None = _setting("CASSANDRA_USERNAME", None, "user")
     password: str | None = _password("CASSANDRA_PASSWORD", "password")
     ca_file: str | None = _setting(
@@ -330,6 +349,11 @@ class CassandraSettings(Settings):
     retry_for_s: Positive = _setting(
         "CASSANDRA_RETRY_FOR", 120.0, "how long Cassandra may be gone before the run fails, in s"
     )
+
+    def longer_s(self, base_s: int) -> list[int]:
+        """The lengths of the longer candles, in s, ascending: those that are made of candles of `base_s`."""
+        wanted = {LONGER_S[name] for name in self.longer_windows.split(",") if name != NONE}
+        return sorted(length_s for length_s in wanted if length_s > base_s and not length_s % base_s)
 
 
 class TimedSettings(Settings):

@@ -1,13 +1,16 @@
 """Whether both tables hold exactly what Kafka holds: no trade lost, none twice."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from datetime import UTC, timedelta
+from itertools import product
 from typing import Any
 
 import pytest
 from cassandra.cluster import Session
 
-from cryptoflow.model.candle import row_uuid
+from cryptoflow.model.candle import CandleRow, merged, row_uuid
+from cryptoflow.model.window import LONGER_S, as_utc, floor_window
 from cryptoflow.settings import CassandraSettings, KafkaSettings
 from cryptoflow.tables.connection import connect
 from cryptoflow_tests.running import Workplace
@@ -25,8 +28,8 @@ def kafka(place: Workplace) -> KafkaSettings:
 
 
 def read_candles(session: Session) -> dict[Key, Any]:
-    """The rows of `candles` by what they are of."""
-    rows = session.execute("SELECT * FROM candles")
+    """The rows of `candles` of a minute by what they are of."""
+    rows = (row for row in session.execute("SELECT * FROM candles") if row.window_seconds == 60)
     return {
         (row.market, row.fromcoin, row.tocurrency, int(row.window_start.replace(tzinfo=UTC).timestamp())): row
         for row in rows
@@ -38,6 +41,7 @@ def check_tables(place: Workplace, truth: Mapping[Key, Mapping[str, Any]]) -> No
     with connect(cassandra(place)) as session:
         session.set_keyspace(place.env["CASSANDRA_KEYSPACE"])
         found = read_candles(session)
+        check_longer(session)
         sides = list(session.execute("SELECT * FROM trademsgs1minutewindow"))
     assert found.keys() == truth.keys()
     for key, row in found.items():
@@ -48,6 +52,26 @@ def check_tables(place: Workplace, truth: Mapping[Key, Mapping[str, Any]]) -> No
     assert len(sides) == len(expected_sides)
     for row in sides:
         _check_side(row, expected_sides)
+
+
+def check_longer(session: Session, lengths_s: Iterable[int] = LONGER_S.values()) -> None:
+    """The table has the longer candles of all minutes in it, and no others."""
+    columns = ", ".join(CandleRow._fields)
+    rows = [CandleRow(*row) for row in session.execute(f"SELECT {columns} FROM candles")]
+    rows = [row._replace(date=as_utc(row.date), window_start=as_utc(row.window_start)) for row in rows]
+    parts: dict[tuple[object, ...], list[CandleRow]] = defaultdict(list)
+    for row, length_s in product(rows, lengths_s):
+        if row.window_seconds == 60:
+            parts[*row[:3], length_s, floor_window(row.window_start, length_s)].append(row)
+    found: dict[tuple[object, ...], CandleRow] = {
+        (*row[:4], row.window_start): row for row in rows if row.window_seconds > 60
+    }
+    assert found.keys() == parts.keys()
+    for key, members in parts.items():
+        true = merged(members, found[key].window_seconds)
+        same = {name: getattr(true, name) for name in ("date", "open", "high", "low", "close", "trades")}
+        assert {name: getattr(found[key], name) for name in same} == same, key
+        assert found[key][10:15] == pytest.approx(true[10:15], rel=1e-15), key
 
 
 def _check_candle(key: Key, row: Any, true: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from rich.table import Table
 from cryptoflow.errors import ConfigError
 from cryptoflow.model.candle import CandleRow
 from cryptoflow.model.verdict import mark
-from cryptoflow.model.window import HOUR, utc_hour
+from cryptoflow.model.window import HOUR, LONGER_S, utc_hour
 from cryptoflow.render import candle_table, new_console, utc_text
 from cryptoflow.settings import CassandraSettings, SparkSettings, load
 from cryptoflow.tables.schema import pair_of
@@ -71,7 +71,8 @@ Last = Annotated[
     int | None, typer.Option(min=1, help=f"How many; {LAST_OF_ONE} of one market and pair, else 1 of each.")
 ]
 Window = Annotated[
-    int | None, typer.Option(min=1, help="The windows' length in s; CRYPTOFLOW_WINDOW or 60 if left out.")
+    str | None,
+    typer.Option(help=f"Of this length: {', '.join(LONGER_S)}, or s; CRYPTOFLOW_WINDOW or 60 if left out."),
 ]
 Watch = Annotated[bool, typer.Option("--watch", help="Keep the table up to date until Ctrl-C.")]
 As = Annotated[Format, typer.Option(help="What to print.")]
@@ -93,7 +94,7 @@ def candles(
         raise ConfigError("--watch draws a table; leave --format out.")
     from cryptoflow.tables.connection import connect  # here, as the driver takes a while to import
 
-    query = Query(market, coins_of(pair), load(SparkSettings, {"window_s": window}).window_s, last)
+    query = Query(market, coins_of(pair), window_s_of(window), last)
     with connect(load(CassandraSettings)) as session:
         if watch:
             _watch(session, query.again_and_again(session))
@@ -113,6 +114,17 @@ def verdicts_of(session: "Session", candles: Sequence[CandleRow]) -> list[str]:
 def _hours_of(candle: CandleRow) -> list[datetime]:
     first, length = utc_hour(candle.window_start), timedelta(seconds=candle.window_seconds)
     return [first + number * HOUR for number in range(math.ceil((candle.window_start + length - first) / HOUR))]
+
+
+def window_s_of(window: str | None) -> int:
+    """The length in s that an option such as 15m asks for.
+
+    Raises:
+        ConfigError: no candles are so long.
+    """
+    if window and (length_s := LONGER_S.get(window.lower())):
+        return length_s
+    return load(SparkSettings, {"window_s": window}).window_s
 
 
 def coins_of(pair: str | None) -> tuple[str, str] | None:

@@ -9,14 +9,14 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from fractions import Fraction
+from decimal import Context, Decimal
 from hashlib import blake2b
 from typing import Annotated, NamedTuple
 
 import msgspec
 
 from cryptoflow.model.trade import Direction, Pair, Trade
-from cryptoflow.model.window import utc_midnight, window
+from cryptoflow.model.window import floor_window, utc_midnight, window
 
 CandleKey = tuple[str, str, str, datetime]
 """(market, from coin, to currency, window start): what tells the candles of one window length apart."""
@@ -26,6 +26,10 @@ GREGORIAN_EPOCH = datetime.fromisoformat("1582-10-15T00:00:00+00:00")
 
 MULTICAST_BIT = 1 << 40
 """Marks a UUID's node as no network card's address (RFC 9562, 6.10)."""
+
+
+EXACT = Context(prec=1000)
+"""Decimal arithmetic that never rounds a sum of doubles' decimals: these lie between 1e308 and 1e-341."""
 
 
 class Side(msgspec.Struct, frozen=True):
@@ -246,4 +250,37 @@ def _side(trades: Sequence[Trade]) -> Side:
 
 def exact_sum(values: Iterable[float]) -> float:
     """The sum of the shortest decimals that `values` stand for, rounded once: their order never matters."""
-    return float(sum(Fraction(repr(value)) for value in values))
+    total = Decimal(0)
+    for value in values:
+        total = EXACT.add(total, Decimal(repr(value)))
+    return float(total)
+
+
+def merged(rows: Iterable[CandleRow], window_s: int) -> CandleRow:
+    """The candle of a longer window, out of the rows of one pair's shorter ones in it; at least one, in any order.
+
+    Prices and the number of trades are exact. A sum is the exact one of the decimals that the rows' sums stand for,
+    rounded once; so it is exact too, but for that rounding, where these have 15 digits or fewer. In any case each step
+    from the trades to the shortest candles, and on to longer ones, adds at most 2**-53 to its relative error.
+
+    Args:
+        window_s: a multiple of the rows' own length.
+    """
+    in_order = sorted(rows, key=lambda row: row.window_start)
+    first, last = in_order[0], in_order[-1]
+    start = floor_window(first.window_start, window_s)
+    quantity, volume = exact_sum(row.quantity for row in in_order), exact_sum(row.volume for row in in_order)
+    return first._replace(
+        window_seconds=window_s,
+        date=utc_midnight(start + timedelta(seconds=window_s)),
+        window_start=start,
+        high=max(row.high for row in in_order),
+        low=min(row.low for row in in_order),
+        close=last.close,
+        vwap=volume / quantity if quantity else last.close,
+        quantity=quantity,
+        volume=volume,
+        buy_quantity=exact_sum(row.buy_quantity for row in in_order),
+        sell_quantity=exact_sum(row.sell_quantity for row in in_order),
+        trades=sum(row.trades for row in in_order),
+    )

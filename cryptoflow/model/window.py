@@ -11,6 +11,11 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 HOUR = timedelta(hours=1)
 
+DAY_S = 86_400
+
+LONGER_S = {"5m": 300, "15m": 900, "1h": 3600, "1d": DAY_S}
+"""The lengths of longer candles, in s, by name: each is a multiple of the one before. A day is a UTC day."""
+
 NS_PER_US = 1_000
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 from cassandra.cluster import Session
 
-from cryptoflow.model.candle import Candle, CandleRow, DirectionRow, candle_row, direction_rows
+from cryptoflow.model.candle import Candle, CandleKey, CandleRow, DirectionRow, candle_row, direction_rows
 from cryptoflow.model.trade import Pair
 from cryptoflow.model.verdict import LOG_CUT
 from cryptoflow.model.window import HOUR
@@ -22,6 +22,7 @@ from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables import hours, reader
 from cryptoflow.tables.connection import patiently
 from cryptoflow.tables.lease import Lease
+from cryptoflow.tables.longer import LongerCandles
 from cryptoflow.tables.schema import CANDLES, HOURS, MARKS, TRADE_WINDOWS, HourRow, MarkRow, pair_of
 from cryptoflow.tables.writer import TableWriter
 
@@ -98,6 +99,7 @@ class Corrector:
     def __init__(self, session: Session, settings: CassandraSettings, window_s: int, lease: Lease) -> None:
         self._session, self._settings, self._window_s, self._lease = session, settings, window_s, lease
         self._writer = TableWriter(session, settings)
+        self._longer = LongerCandles(session, settings, window_s, lease, self._writer)
 
     def correct(
         self,
@@ -132,6 +134,7 @@ class Corrector:
             facts = made.get(pair, Made()), finding, stored, known.get(pair), late.get(pair, ())
             done.append(self._corrected(pair, plan, *facts, timestamp))
             others += settled(finding, earlier, later, plan.ids[1])
+        self._longer.make(filter(lambda key: wanted(key[:3]), _windows(made, candles)), timestamp)
         self._writer.put(HOURS, [*(each.row for each in done), *others], timestamp)
         self._writer.put(MARKS, [_joined_mark(row, plan) for row in others if _is_to_repair(row)], timestamp)
         # At the time of its own writing: one that was written anew meanwhile, with more trades, stays.
@@ -199,3 +202,9 @@ def _by_pair(rows: Iterable[RowOfPair]) -> dict[Pair, list[RowOfPair]]:
     for row in rows:
         found[pair_of(row)].append(row)
     return found
+
+
+def _windows(made: Mapping[Pair, Made], stored: Mapping[Pair, Sequence[CandleRow]]) -> set[CandleKey]:
+    """The windows that have a candle, or had one."""
+    keys = {candle.key for each in made.values() for candle in each.candles}
+    return keys | {(*pair, row.window_start) for pair, rows in stored.items() for row in rows}

@@ -109,6 +109,13 @@ class Lease:
         with self._lock:
             self._last = max(self._last, highest)
 
+    def others(self) -> dict[tuple[str, int], bool]:
+        """Whether each other lease is held, by its name and fence; of one that was lost, by who has it now."""
+        rows = self._session.execute("SELECT name, fence, holder FROM leases")
+        found = {(row.name, row.fence): row.holder is not None for row in rows}
+        found.pop((self.name, self.fence), None)
+        return found
+
     def _reserve(self, until: int) -> None:
         self._apply("UPDATE leases SET reserved = %s WHERE name = %s IF fence = %s", [until, self.name, self.fence])
         self._reserved = until

@@ -13,6 +13,7 @@ from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables import progress
 from cryptoflow.tables.connection import patiently
 from cryptoflow.tables.lease import Lease
+from cryptoflow.tables.longer import LongerCandles
 from cryptoflow.tables.progress import Place, Progress
 from cryptoflow.tables.schema import BATCHES, MARKS, BatchRecord, MarkRow
 from cryptoflow.tables.writer import TableWriter
@@ -25,6 +26,7 @@ class Ledger:
         self.session, self.place, self.lease = session, place, lease
         self._settings = settings
         self._writer = TableWriter(session, settings)
+        self._longer = LongerCandles(session, settings, place.window_s, lease, self._writer)
         self._query_id = f"{place.topic}/{place.topic_id}.{place.window_s}"
         self._committed = 0
 
@@ -56,6 +58,7 @@ class Ledger:
         timestamp = patiently(self.lease.timestamp, self._settings)
         self._writer.put(MARKS, marks, timestamp)
         rows = self._writer.put_candles(candles, timestamp)
+        self._longer.make([candle.key for candle in candles], timestamp)
         record = record._replace(query_id=self._query_id, batch_id=self._committed, rows_written=rows)
         self._writer.put(BATCHES, [record], timestamp)
         patiently(lambda: progress.write(self.session, self.place, self.lease.fence, done), self._settings)

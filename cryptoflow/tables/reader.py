@@ -1,5 +1,6 @@
 """Reads candles, and what the aggregation counted, from the tables."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from cassandra.cluster import Session
 from cryptoflow.errors import CassandraError
 from cryptoflow.model.candle import CandleRow, DirectionRow
 from cryptoflow.model.trade import Pair
-from cryptoflow.model.window import as_utc, utc_midnight
+from cryptoflow.model.window import DAY_S, as_utc, utc_midnight
 from cryptoflow.tables.schema import (
     BATCHES,
     CANDLES,
@@ -69,7 +70,7 @@ def latest(
     now: datetime,
     days_back: int = DAYS_BACK,
 ) -> list[CandleRow]:
-    """The `last_n` newest candles of a pair on a market, newest first; of the last `days_back` days.
+    """The `last_n` newest candles of a pair on a market, newest first; of as many days, but at least `days_back`.
 
     Where these have none, as after a replay of an old recording, the newest of whatever there is.
 
@@ -77,7 +78,8 @@ def latest(
         CassandraError: there is no such table yet, or the cluster refuses to read.
     """
     series = Series(market, from_coin, to_currency, window_s)
-    found = _newest(session, series, dates_back(now, window_s, days_back), last_n)
+    days = max(days_back, math.ceil(last_n * window_s / DAY_S))
+    found = _newest(session, series, dates_back(now, window_s, days), last_n)
     return found or _newest(session, series, known_series(session).get(series, []), last_n)
 
 

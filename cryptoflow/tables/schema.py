@@ -13,10 +13,9 @@ from typing import Annotated, NamedTuple, get_args, get_origin, get_type_hints
 from cryptoflow.model.candle import CandleRow, DirectionRow
 from cryptoflow.model.offsets import Offsets
 from cryptoflow.model.trade import Pair
+from cryptoflow.model.window import DAY_S
 
 CQL_TYPES = {str: "text", int: "bigint", float: "double", datetime: "timestamp", uuid.UUID: "timeuuid"}
-
-DAY_S = 86_400
 
 BATCHES_TTL_S = 30 * DAY_S
 """How long the record of a batch is kept."""

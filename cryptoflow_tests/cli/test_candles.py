@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
+import msgspec
 import pytest
 import typer
 from rich.console import Console
@@ -23,6 +24,7 @@ from cryptoflow.model.candle import Candle, CandleRow, Side, candle_row
 from cryptoflow.render import amount, candle_table
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.connection import connect, ensure_schema
+from cryptoflow.tables.schema import CANDLES
 from cryptoflow.tables.writer import TableWriter
 from cryptoflow_tests.running import RUN_ITSELF
 
@@ -114,6 +116,21 @@ def test_other_window_lengths_are_asked_for(write: Write, monkeypatch: pytest.Mo
     monkeypatch.setenv("CRYPTOFLOW_WINDOW", "300")
     assert "no such candle" in said()
     assert "Coinbase" in said("--window", "60")
+
+
+def test_longer_windows_are_asked_for_by_name(write: Write, settings: CassandraSettings) -> None:
+    write([])
+    days = [THIS_MINUTE.replace(hour=0, minute=0) - number * timedelta(days=1) for number in range(30)]
+    rows = [candle_row(msgspec.structs.replace(a_candle(), window_start=day, window_s=86_400)) for day in days]
+    with connect(settings) as session:
+        TableWriter(session, settings).put(CANDLES, rows, 1)
+    of_one = ("--market", "Coinbase", "--pair", "BTC-USD", "--window", "1d", "--format", "json")
+    shown = json.loads(said(*of_one, "--last", "25"))
+    assert [row["window_start"] for row in shown] == [day.isoformat() for day in days[:25]]
+    assert {row["window_seconds"] for row in json.loads(said("--window", "1D", "--format", "json"))} == {86_400}
+    assert "no such candle" in said("--window", "15m")
+    with pytest.raises(ConfigError, match="window"):
+        said("--window", "2d")
 
 
 def test_no_keyspace_yet_is_one_sentence(settings: CassandraSettings) -> None:

@@ -25,7 +25,7 @@ from cryptoflow.tables.connection import connect
 from cryptoflow.tables.reader import totals
 from cryptoflow.testing import Simulator, SimulatorConfig
 from cryptoflow_tests.dagster_dev import OVER, DagsterDev, Run, awaited, belongings, is_java
-from cryptoflow_tests.exactness import cassandra, check_tables, kafka
+from cryptoflow_tests.exactness import cassandra, check_tables, kafka, read_candles
 from cryptoflow_tests.orchestration.deaths import JOBS, LIVE, SENSORS, SUBSCRIPTIONS
 from cryptoflow_tests.orchestration.relay import Relay, relay
 from cryptoflow_tests.running import Workplace, new_place, running, services_env
@@ -165,7 +165,7 @@ def check_whole(place: Workplace) -> None:
     with connect(cassandra(place)) as session:
         session.set_keyspace(place.env["CASSANDRA_KEYSPACE"])
         counted = totals(session)
-        in_candles = sum(row.trades for row in session.execute("SELECT trades FROM candles"))
+        in_candles = sum(row.trades for row in read_candles(session).values())
     assert in_candles == counted.input_rows - counted.late - counted.duplicates
     assert counted.input_rows <= in_topic(place)
 

@@ -44,6 +44,7 @@ from cryptoflow.tables.progress import Place, Progress
 from cryptoflow.tables.reader import totals
 from cryptoflow.tables.schema import BatchRecord, MarkRow
 from cryptoflow.testing import SimulatorConfig, frames
+from cryptoflow_tests.exactness import check_longer
 from cryptoflow_tests.running import Workplace
 from cryptoflow_tests.topics import read_topic
 from cryptoflow_tests.truth import Key, true_candles
@@ -144,7 +145,8 @@ def frames_of(records: Sequence[Received]) -> list[bytes]:
 
 def stored(cassandra: CassandraSettings) -> dict[Key, Any]:
     with connect(cassandra) as session:
-        rows = session.execute("SELECT * FROM candles")
+        check_longer(session)
+        rows = [row for row in session.execute("SELECT * FROM candles") if row.window_seconds == 60]
         return {(r.market, r.fromcoin, r.tocurrency, round((r.window_start - EPOCH).total_seconds())): r for r in rows}
 
 
