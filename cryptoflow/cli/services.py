@@ -29,10 +29,10 @@ services_app = typer.Typer(
 @services_app.command()
 def up() -> None:
     """Start Kafka and Cassandra where the settings say, unless they run; they go on until `down`."""
-    console, wanted = new_console(), _wanted()
+    console, wanted, folder = new_console(), _wanted(), home()
     with fetching(console) as progress:
-        lifecycle.up(home(), wanted, tell=console.print, progress=progress)
-    console.print(status_table(lifecycle.status(home(), wanted)))
+        lifecycle.up(folder, wanted, tell=console.print, progress=progress)
+    console.print(status_table(lifecycle.status(folder, wanted)))
 
 
 @services_app.command()
@@ -58,14 +58,14 @@ def fetch_jars(
     """Fetch the jars of Kafka, Cassandra and Spark's Kafka connector, and prepare a faster start of Spark."""
     from cryptoflow.spark import archive  # here, as it takes a while to import
 
-    console = new_console()
+    console, folder = new_console(), home()
     with ThreadPoolExecutor() as pool, fetching(console) as progress:
-        if not archive.archive_path(home()).exists():
+        if not archive.archive_path(folder).exists():
             console.print("Meanwhile Spark's classes are archived for faster starts: half a minute, once.")
-        archiving = pool.submit(archive.build, home())  # beside the fetching, which mostly waits
-        jars.install(home(), progress=progress, rehash=check)
+        archiving = pool.submit(archive.build, folder)  # beside the fetching, which mostly waits
+        jars.install(folder, progress=progress, rehash=check)
         archiving.result()
-    console.print(f"The jars are in {home() / 'jars'}.", soft_wrap=True)
+    console.print(f"The jars are in {folder / 'jars'}.", soft_wrap=True)
 
 
 def status_table(found: Iterable[Status]) -> Table:

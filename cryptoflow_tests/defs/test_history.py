@@ -11,6 +11,8 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus, EventLogEntry
+
+# A run in the queue has such an origin; Dagster has no public way to make one.
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 

@@ -9,6 +9,8 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster import DagsterRunStatus
+
+# A run in the queue has such an origin; Dagster has no public way to make one.
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from hypothesis import given
 from hypothesis import strategies as st

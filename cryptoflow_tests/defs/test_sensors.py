@@ -10,6 +10,8 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster import DagsterEventType, DagsterRunStatus
+
+# A run in the queue has such an origin; Dagster has no public way to make one.
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from cryptoflow.defs import runs
