@@ -8,6 +8,7 @@ import typer
 
 from cryptoflow import __version__
 from cryptoflow.cli.candles import candles
+from cryptoflow.cli.deadletters import deadletters_app
 from cryptoflow.cli.doctor import doctor
 from cryptoflow.cli.gaps import gaps
 from cryptoflow.cli.parity import parity
@@ -46,6 +47,7 @@ app.command()(gaps)
 app.command()(parity)
 app.command()(simulate)
 app.command()(doctor)
+app.add_typer(deadletters_app, name="deadletters")
 app.add_typer(services_app, name="services")
 
 

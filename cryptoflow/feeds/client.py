@@ -192,7 +192,7 @@ class VenuesClient:
         match event:
             case Unreadable(frame=frame, reason=reason):
                 self.stats.unreadable += 1
-                self._sink.dead_letter(frame, reason)
+                self._sink.dead_letter(frame, reason, venue=link.endpoint.venue.name)
             case Alive():
                 link.down_since_s = None
                 self.stats.heartbeats += 1

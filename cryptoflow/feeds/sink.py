@@ -17,8 +17,8 @@ class Sink(Protocol):
     def trade(self, trade: Trade, frame: bytes) -> None:
         """Take one new trade; `frame` is the JSON as it came."""
 
-    def dead_letter(self, frame: bytes, reason: str) -> None:
-        """Take one frame that can't be read, and why."""
+    def dead_letter(self, frame: bytes, reason: str, *, venue: str = "") -> None:
+        """Take one frame that can't be read, why, and by its name the venue that sent it."""
 
 
 class Past(Protocol):

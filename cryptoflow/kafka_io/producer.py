@@ -105,17 +105,22 @@ class TradeProducer:
         key, partition = self._keys.get(pair) or self._place(pair)
         self._send(self._settings.topic, self._trade_acked, frame, key=key, partition=partition)
 
-    def dead_letter(self, frame: bytes | None, reason: str, found_at: Position | None = None) -> None:
+    def dead_letter(
+        self, frame: bytes | None, reason: str, found_at: Position | None = None, *, venue: str = ""
+    ) -> None:
         """Send one unreadable frame as it came, with the reason in its headers.
 
         Args:
             frame: None, a record without a value, becomes an empty one.
             found_at: where in Kafka it was found, if it was.
+            venue: the name of the venue that sent it, if one did.
 
         Raises:
             DeliveryError: as `trade`.
         """
         headers = [("reason", reason.encode()), ("source", self._source.encode())]
+        if venue:
+            headers.append(("venue", venue.encode()))
         if found_at is not None:
             names = ("topic", "partition", "offset")
             headers += [(name, str(value).encode()) for name, value in zip(names, found_at, strict=True)]

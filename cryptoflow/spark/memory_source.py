@@ -52,7 +52,7 @@ class FrameBuffer:
         on_dead_letter: Callable[[bytes, str], None] = lambda frame, reason: None,
         capacity: int = CAPACITY,
     ) -> None:
-        self.dead_letter = on_dead_letter
+        self._on_dead_letter = on_dead_letter
         self._rows: deque[Row] = deque()
         self._first = 0
         self._capacity = capacity
@@ -73,6 +73,10 @@ class FrameBuffer:
         with self._changed:
             self._changed.wait_for(lambda: len(self._rows) < self._capacity or self._closed)
             self._rows.append((frame.decode(), int(time.time())))
+
+    def dead_letter(self, frame: bytes, reason: str, *, venue: str = "") -> None:
+        """Hand a frame that can't be read on."""
+        self._on_dead_letter(frame, reason)
 
     def rows(self, start: int, end: int | None = None) -> list[Row]:
         """The frames from number `start` to before `end` (default: all there are)."""

@@ -154,7 +154,8 @@ class KrakenSession(VenueSession):
             pair, time_ns = self._pair(trade.symbol), utc_ns(trade.timestamp)
             return recorded(pair, trade.trade_id, time_ns, trade.price, trade.qty, taker, now_s)
 
-        trades, unreadable = readable(said.data, read)
+        trades, broken = readable(said.data, read)
+        unreadable = [Unreadable(_frame_of(each.frame), each.reason) for each in broken]
         return trades, unreadable or (() if trades else (Other(CHANNEL),))
 
     def _done(self, said: _Frame) -> Event:
@@ -272,6 +273,11 @@ def symbol(pair: Pair) -> str:
 def rest_pair(pair: Pair) -> str:
     """REST's name of a pair: XBTUSD."""
     return "".join(REST_NAMES.get(name.upper(), name.upper()) for name in pair[1:])
+
+
+def _frame_of(row: bytes) -> bytes:
+    """A frame with one row alone, so that a session can read it again."""
+    return b'{"channel":"trade","data":[%b]}' % row
 
 
 def _past_trade(pair: Pair, row: _Row) -> Recorded:

@@ -83,13 +83,16 @@ class RecordingSink:
     ids: list[str] = field(default_factory=list)
     frames: list[bytes] = field(default_factory=list)
     dead: list[tuple[bytes, str]] = field(default_factory=list)
+    senders: list[str] = field(default_factory=list)
+    """Of the dead letters."""
 
     def trade(self, trade: Trade, frame: bytes) -> None:
         self.ids.append(trade.id)
         self.frames.append(frame)
 
-    def dead_letter(self, frame: bytes, reason: str) -> None:
+    def dead_letter(self, frame: bytes, reason: str, *, venue: str = "") -> None:
         self.dead.append((frame, reason))
+        self.senders.append(venue)
 
 
 class BlockedSink(RecordingSink):

@@ -49,7 +49,7 @@ class Trades:
         if len(self.frames) >= self._wanted:
             self.enough.set()
 
-    def dead_letter(self, frame: bytes, reason: str) -> None:
+    def dead_letter(self, frame: bytes, reason: str, *, venue: str = "") -> None:
         raise AssertionError(reason)
 
 

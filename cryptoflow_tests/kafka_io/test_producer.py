@@ -107,15 +107,17 @@ def test_dead_letters_keep_the_frame_and_tell_why_and_where(settings: KafkaSetti
     with TradeProducer(settings, source="aggregate") as producer:
         producer.dead_letter(b"\xff\x00 no json", "it is no JSON")
         producer.dead_letter(None, "no value", found_at=("trades", 3, 17))
+        producer.dead_letter(b"{}", "no type", venue="kraken")
         producer.flush()
-        assert (producer.dead_letters_acked, producer.acked) == (2, 0)
-    first, second = read(settings, settings.dead_letter_topic)
+        assert (producer.dead_letters_acked, producer.acked) == (3, 0)
+    first, second, third = read(settings, settings.dead_letter_topic)
     assert (first.key, first.value) == (None, b"\xff\x00 no json")
     assert dict(first.headers) == {"reason": b"it is no JSON", "source": b"aggregate"}
     assert second.value == b""
     assert dict(second.headers) == {
         "reason": b"no value", "source": b"aggregate", "topic": b"trades", "partition": b"3", "offset": b"17",
     }  # fmt: skip
+    assert dict(third.headers) == {"reason": b"no type", "source": b"aggregate", "venue": b"kraken"}
 
 
 def test_a_topic_that_was_not_made_is_named(settings: KafkaSettings) -> None:

@@ -25,7 +25,7 @@ class CountingSink:
         self.trades += 1
         self.first.set()
 
-    def dead_letter(self, frame: bytes, reason: str) -> None:
+    def dead_letter(self, frame: bytes, reason: str, *, venue: str = "") -> None:
         raise AssertionError(reason)
 
 

@@ -65,7 +65,7 @@ def test_a_frame_has_many_trades_and_a_bad_one_hides_no_other() -> None:
     )
     assert [trade.id for trade, _ in trades] == ["3", "1", "4"]
     assert isinstance(bad, Unreadable)
-    assert json.loads(bad.frame) == batch[2]
+    assert json.loads(bad.frame) == {"channel": "trade", "data": [batch[2]]}
 
 
 def test_all_symbols_are_asked_for_at_once_and_answered_one_by_one() -> None:
