@@ -12,6 +12,7 @@ from cryptoflow.cli.deadletters import deadletters_app
 from cryptoflow.cli.doctor import doctor
 from cryptoflow.cli.gaps import gaps
 from cryptoflow.cli.parity import parity
+from cryptoflow.cli.record import record
 from cryptoflow.cli.repair import repair
 from cryptoflow.cli.run import run
 from cryptoflow.cli.services import services_app
@@ -45,6 +46,7 @@ app.command()(candles)
 app.command()(repair)
 app.command()(gaps)
 app.command()(parity)
+app.command()(record)
 app.command()(simulate)
 app.command()(doctor)
 app.add_typer(deadletters_app, name="deadletters")

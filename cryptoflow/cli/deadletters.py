@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,11 +28,13 @@ NS_PER_MS = 1_000_000
 
 Venue = Annotated[str | None, typer.Option(help="Of one venue alone, by its name, such as kraken.")]
 
+with_own_settings = partial(with_settings, models=(FeedSettings, KafkaSettings))
+
 deadletters_app = typer.Typer(no_args_is_help=True, help="Frames that could not be read: look at them, replay them.")
 
 
 @deadletters_app.command("list")
-@with_settings
+@with_own_settings
 def list_letters(
     venue: Venue = None,
     last: Annotated[int, typer.Option(min=1, help="How many, the newest.")] = LAST,
@@ -51,7 +54,7 @@ def list_letters(
 
 
 @deadletters_app.command()
-@with_settings
+@with_own_settings
 def replay(venue: Venue = None, **given: str | None) -> None:
     """Send the trades of dead letters that can be read by now into the topic of trades; to repeat it does no harm."""
     from cryptoflow.kafka_io.dead_letters import dead_letters

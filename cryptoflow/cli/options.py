@@ -6,7 +6,7 @@ Passwords have no option: a command line can be read by everybody on the machine
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +15,7 @@ from cryptoflow.settings import (
     CassandraSettings,
     FeedSettings,
     KafkaSettings,
+    Settings,
     SparkSettings,
     default_text,
     has_option,
@@ -40,8 +41,8 @@ def option_name(env: str) -> str:
     return "--" + env.lower().replace("_", "-")
 
 
-def _options() -> Iterator[inspect.Parameter]:
-    for model in MODELS:
+def _options(models: Sequence[type[Settings]]) -> Iterator[inspect.Parameter]:
+    for model in models:
         panel = model.__name__.removesuffix("Settings")
         for _, info, env in settings_of(model):
             if has_option(info):
@@ -54,16 +55,16 @@ def _options() -> Iterator[inspect.Parameter]:
                 yield inspect.Parameter(env, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for each setting; they come in through its `**settings`, by environment variable."""
+def with_settings(command: Callable[..., None], models: Sequence[type[Settings]] = MODELS) -> Callable[..., None]:
+    """Give a command an option for each setting of the models, which come in as `**settings`, by variable."""
     signature = inspect.signature(command, eval_str=True)
     own = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
 
     def wrapped(**arguments: Any) -> None:
         command(**arguments)
 
-    wrapped.__signature__ = signature.replace(parameters=[*own, *_options()])  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {each.name: each.annotation for each in [*own, *_options()]}
+    wrapped.__signature__ = signature.replace(parameters=[*own, *_options(models)])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {each.name: each.annotation for each in [*own, *_options(models)]}
     wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
     return wrapped
 

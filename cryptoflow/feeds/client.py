@@ -19,7 +19,7 @@ from cryptoflow.feeds.events import (
 )
 from cryptoflow.feeds.filler import Filler, Filling, Fills
 from cryptoflow.feeds.gaps import Earlier, Gap, Told
-from cryptoflow.feeds.link import Endpoint, Link, Patience
+from cryptoflow.feeds.link import Endpoint, Link, Overhear, Patience, unheard
 from cryptoflow.feeds.sink import Sink
 from cryptoflow.feeds.socket import Loop
 from cryptoflow.model.trade import Trade
@@ -53,6 +53,7 @@ class VenuesClient:
         earlier: what the log has of an earlier run on the same venues: what came between its last trades and this run
             is a gap, and they are no new trades.
         filling: how gaps are filled; None: not at all.
+        overhear: given each new session of a venue, gives the one that its socket talks to.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class VenuesClient:
         strangers: Sequence[str] = (),
         earlier: Earlier | None = None,
         filling: Filling | None = None,
+        overhear: Overhear = unheard,
     ) -> None:
         self.stats = FeedStats()
         self._endpoints = endpoints
@@ -74,7 +76,7 @@ class VenuesClient:
         self._patience = patience or Patience()
         self._on_event = on_event or (lambda event: None)
         self._strangers = strangers
-        self._earlier, self._filling = earlier, filling
+        self._earlier, self._filling, self._overhear = earlier, filling, overhear
         self._digest = GapDigest(self._on_event)
         self._subscriptions = sum(len(endpoint.subscriptions) for endpoint in endpoints)
         self._links: list[Link] = []
@@ -108,6 +110,7 @@ class VenuesClient:
                 self._filling,
                 self._filled,
                 self._count_filled,
+                self._overhear,
             )
             for each in self._endpoints
         ]

@@ -21,7 +21,7 @@ from cryptoflow.feeds.ledger import Ledger
 from cryptoflow.feeds.recent import RecentTrades
 from cryptoflow.feeds.rest import Rest, fetch
 from cryptoflow.feeds.socket import Socket, aside
-from cryptoflow.venues.base import Received, Refused, Venue, subscribed_pairs
+from cryptoflow.venues.base import Received, Refused, Session, Venue, subscribed_pairs
 
 RENEW_BEFORE_S = 300.0
 """How long before a venue cuts a socket it is replaced."""
@@ -105,6 +105,14 @@ class Patience:
     max_delay_s: float = MAX_DELAY_S
 
 
+Overhear = Callable[[Endpoint, Session], Session]
+
+
+def unheard(endpoint: Endpoint, session: Session) -> Session:
+    """The session itself: nobody else listens."""
+    return session
+
+
 class _NoTradeError(FeedDisconnectedError):
     """The feed answers and sends no trade: a quiet market, or a subscription that it has forgotten."""
 
@@ -120,6 +128,7 @@ class Link:
         filling: how its gaps are filled; None: not at all.
         filled: called with what becomes of gaps.
         count: called with how many trades have been filled.
+        overhear: given each new session, gives the one that the socket talks to.
     """
 
     def __init__(
@@ -133,6 +142,7 @@ class Link:
         filling: Filling | None,
         filled: Callable[[Fills], None],
         count: Callable[[int], None],
+        overhear: Overhear,
     ) -> None:
         self.endpoint = endpoint
         self.recent = RecentTrades(subscribed_pairs(endpoint.subscriptions))
@@ -141,6 +151,7 @@ class Link:
         """Since when, by the monotonic clock, nothing has come that shows the venue at work; None: it is."""
         self._venue, self._patience = endpoint.venue, patience
         self._take, self._tell_refused, self._connected, self._lost = take, refused, connected, lost
+        self._overhear = overhear
         self._traded_s = 0.0
         self._trades = 0
         self._refused: dict[str, float] = {}
@@ -246,7 +257,8 @@ class Link:
 
     async def _open(self) -> Socket | None:
         """A new websocket at work; None if it was told to stop first."""
-        socket = Socket(self._venue, self._venue.session(self._wanted(), self.endpoint.secret), self._received)
+        session = self._overhear(self.endpoint, self._venue.session(self._wanted(), self.endpoint.secret))
+        socket = Socket(self._venue, session, self._received)
         at_work = False
         try:
             at_work = await self._unless_stopped(socket.open(self.endpoint.socket_url, self.endpoint.secret))

@@ -12,7 +12,7 @@ from cryptoflow.feeds.client import VenuesClient
 from cryptoflow.feeds.events import ClientEvent
 from cryptoflow.feeds.filler import Filling
 from cryptoflow.feeds.gaps import Earlier
-from cryptoflow.feeds.link import Endpoint
+from cryptoflow.feeds.link import Endpoint, Overhear, unheard
 from cryptoflow.feeds.sink import Sink
 from cryptoflow.settings import OFFICIAL_URL, FeedSettings, api_key, is_simulated
 from cryptoflow.venues import CRYPTOCOMPARE, VENUES
@@ -23,6 +23,8 @@ SIMULATED = (
     "or set CRYPTOCOMPARE_API_KEY to a key from CryptoCompare, and ask for no other source."
 )
 """What a run on the simulator says."""
+
+SIMULATOR = "simulator"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Feed:
         return SIMULATED if self.simulated else f"The trades come from {self.url}."
 
     @property
+    def venues(self) -> tuple[str, ...]:
+        """The names of those whose trades it has: two runs of one of them would do the same work."""
+        return (SIMULATOR,) if self.simulated else self.settings.venues or (CRYPTOCOMPARE.name,)
+
+    @property
     def has_past(self) -> bool:
         """Whether what it did not send can be asked for."""
         return any(endpoint.rest_url for endpoint in self.endpoints())
@@ -51,8 +58,10 @@ class Feed:
         on_event: Callable[[ClientEvent], None],
         earlier: Earlier | None = None,
         filling: Filling | None = None,
+        *,
+        overhear: Overhear = unheard,
     ) -> VenuesClient:
-        """A client of it that hands trades to `sink`; `earlier` and `filling` as VenuesClient has them.
+        """A client of it that hands trades to `sink`; `earlier`, `filling` and `overhear` as VenuesClient has them.
 
         Raises:
             ConfigError: no subscription is of a market that the source has.
@@ -69,6 +78,7 @@ class Feed:
             sink,
             reconnect_for_s=self.settings.reconnect_for_s,
             on_event=on_event,
+            overhear=overhear,
             strangers=[sub for sub in self.settings.subscription_list if sub not in taken],
             earlier=earlier,
             filling=filling,

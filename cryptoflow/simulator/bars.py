@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryptoflow.model.trade import NS_PER_S
-from cryptoflow.simulator.market import Tape
+from cryptoflow.simulator.past import Past
 
 MINUTE_S = 60
 
@@ -69,7 +69,7 @@ class Bars:
         off: the share of minutes that count one trade more than there was.
     """
 
-    def __init__(self, tape: Tape, off: float) -> None:
+    def __init__(self, tape: Past, off: float) -> None:
         self._tape = tape
         self._off = int(off * 2**20)
         self._closed: OrderedDict[int, Bar | None] = OrderedDict()

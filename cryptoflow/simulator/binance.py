@@ -16,7 +16,8 @@ from cryptoflow.simulator.bars import Bar
 from cryptoflow.simulator.events import Event, Kind
 from cryptoflow.simulator.generator import QUANTITY_DECIMALS
 from cryptoflow.simulator.limits import Limit, Window
-from cryptoflow.simulator.market import Traded, aggregate_of, decimal_text, decimal_units, of_aggregate
+from cryptoflow.simulator.market import Traded, decimal_text, decimal_units
+from cryptoflow.simulator.past import Past
 from cryptoflow.simulator.rest import Answer, Request, answer, whole, whole_seconds
 from cryptoflow.simulator.stages import Fields
 from cryptoflow.simulator.venue import Arrival, Exchange, Inbound, Subscriber
@@ -218,7 +219,7 @@ class Binance(Exchange):
             return _failed(400, -1121, "Invalid symbol.")
         symbols = [
             {"symbol": name, "status": "TRADING", "baseAsset": pair[1], "quoteAsset": pair[2]}
-            for name, pair in self.pairs.items()
+            for name, pair in list(self.pairs.items())
             if symbol in (None, name)
         ]
         limits = [{"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": WEIGHT}]
@@ -247,20 +248,20 @@ class Binance(Exchange):
             return _failed(400, -1128, "Combination of optional parameters invalid.")
         visible = self.visible(tape)
         end = visible if end_ms is None else min(visible, tape.at((end_ms + 1) * NS_PER_MS))
-        shift = aggregate_of(tape.offset)
-        last = aggregate_of(end - 1)
+        shift = tape.aggregate_of(tape.offset)
+        last = tape.aggregate_of(end - 1)
         if from_id is not None:
-            first = max(from_id - shift, aggregate_of(tape.first))
+            first = max(from_id - shift, tape.aggregate_of(tape.first))
         elif start_ms is not None:
-            first = aggregate_of(max(tape.at(start_ms * NS_PER_MS), tape.first))
+            first = tape.aggregate_of(max(tape.at(start_ms * NS_PER_MS), tape.first))
         else:
-            first = max(last - most + 1, aggregate_of(tape.first))
+            first = max(last - most + 1, tape.aggregate_of(tape.first))
         rows = (self._aggregate(tape, number, end, shift) for number in range(first, last + 1))
         return answer(list(_first((row for row in rows if row is not None), most)))
 
-    def _aggregate(self, tape: Any, aggregate: int, end: int, shift: int) -> dict[str, Any] | None:
+    def _aggregate(self, tape: Past, aggregate: int, end: int, shift: int) -> dict[str, Any] | None:
         """None if it holds no trade; that is so if its ids are among the lost ones."""
-        numbers = of_aggregate(aggregate)
+        numbers = tape.of_aggregate(aggregate)
         trades = [tape.trade(number) for number in tape.between(numbers[0], min(numbers[-1] + 1, end))]
         if not trades:
             return None

@@ -177,7 +177,7 @@ class Coinbase(Exchange):
             case ["time"]:
                 return answer({"iso": time_text(self.now_ns()), "epoch": self.now_ns() / NS_PER_S})
             case ["products"]:
-                return answer([product(name, pair) for name, pair in self.pairs.items()])
+                return answer([product(name, pair) for name, pair in list(self.pairs.items())])
             case ["products", name] if self.has(name):
                 return answer(product(name, self.pairs[name]))
             case ["products", name, "trades"] if self.has(name):

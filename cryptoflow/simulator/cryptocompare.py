@@ -161,7 +161,9 @@ class CryptoCompare(Venue):
     def __init__(self, config: SimulatorConfig, clock_ns: Callable[[], int]) -> None:
         super().__init__(config, clock_ns)
         self.source = (
-            Generator(config, clock_ns) if config.replay is None else Replay(config.replay, config.speed, self.read)
+            Generator(config, clock_ns)
+            if config.replay is None
+            else Replay(config.replay, config.speed, self.read, venue=config.venue)
         )
         self._history = History()
         self._connects = Connects()

@@ -184,7 +184,7 @@ class Kraken(Exchange):
 
     def _found(self, name: str) -> Pair | None:
         """The pair that a request names, in any of its names."""
-        for symbol, pair in self.pairs.items():
+        for symbol, pair in list(self.pairs.items()):
             names = symbol, symbol.replace("/", ""), short_name(pair), full_name(pair)
             if name.upper() in names and self.has(symbol):
                 return pair
@@ -195,7 +195,7 @@ class Kraken(Exchange):
         if names is not None and None in names:
             return _failed("EQuery:Unknown asset pair")
         return _told(
-            {full_name(pair): self._info(pair) for pair in self.pairs.values() if names is None or pair in names}
+            {full_name(pair): self._info(pair) for pair in list(self.pairs.values()) if names is None or pair in names}
         )
 
     def _info(self, pair: Pair) -> dict[str, Any]:

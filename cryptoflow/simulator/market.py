@@ -214,6 +214,14 @@ class Tape:
         """Of all its prices."""
         return self._walk.price_decimals
 
+    def aggregate_of(self, number: int) -> int:
+        """Which aggregate a trade is part of."""
+        return aggregate_of(number)
+
+    def of_aggregate(self, aggregate: int) -> range:
+        """The numbers of the trades that an aggregate is made of."""
+        return of_aggregate(aggregate)
+
     def skip(self, ids: int) -> range:
         """Leaves the next ids out, so that no trade ever has them; gives them."""
         self._holes.append(range(self.next, self.next + ids))

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import msgspec
-
 from cryptoflow.errors import ConfigError, UnreadableFrameError
-from cryptoflow.model.trade import DECODE_ERRORS, NS_PER_S, read_trade
+from cryptoflow.model.recording import record_of
+from cryptoflow.model.trade import NS_PER_S, read_trade
 from cryptoflow.simulator.events import Event, Kind, subscription_of
 
 
@@ -65,31 +64,6 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-class Record(msgspec.Struct, forbid_unknown_fields=True):
-    """A line that `cryptoflow record` wrote: one frame, and when it came."""
-
-    received_ns: int
-    """In ns since the epoch."""
-    frame: str
-
-
-_record_reader = msgspec.json.Decoder(Record)
-_record_writer = msgspec.json.Encoder()
-
-
-def record_line(received_ns: int, frame: str) -> bytes:
-    """The line of a frame, with its line feed."""
-    return _record_writer.encode(Record(received_ns, frame)) + b"\n"
-
-
-def record_of(line: bytes) -> Record | None:
-    """The record that a line holds; None if it is a frame by itself."""
-    try:
-        return _record_reader.decode(line)
-    except DECODE_ERRORS:
-        return None
-
-
 def trade_event(frame: bytes) -> Event:
     """A frame of CryptoCompare's as an event; what is no trade goes to everybody."""
     try:
@@ -99,21 +73,35 @@ def trade_event(frame: bytes) -> Event:
     return Event(frame, subscription_of(trade.pair), trade.event_time_ns)
 
 
-def events(lines: Iterable[bytes], read: Callable[[bytes], Event | None] = trade_event) -> Iterator[Event]:
+def events(
+    lines: Iterable[bytes], read: Callable[[bytes], Event | None] = trade_event, venue: str | None = None
+) -> Iterator[Event]:
     """The frames of the lines as events, each at its receive time if it has one, else at its exchange time.
 
     What has neither keeps its place. The stream's time never goes back.
 
     Args:
         read: makes a frame an event; None if it is none to replay.
+        venue: whose frames to take, and those of nobody; None: all.
+
+    Raises:
+        ConfigError: there are frames, all of them of other venues.
     """
-    newest_ns = 0
+    newest_ns, found, strangers = 0, False, set()
     for line in lines:
         record = record_of(line)
+        if record is not None and venue is not None and record.venue not in ("", venue):
+            strangers.add(record.venue)
+            continue
+        found = True
         event = read(line if record is None else record.frame.encode())
         if event is not None:
             newest_ns = max(newest_ns, event.stream_ns if record is None else record.received_ns)
             yield event._replace(stream_ns=newest_ns)
+    if strangers and not found:
+        raise ConfigError(
+            f"The replay holds no frame of {venue}; it is of {', '.join(sorted(strangers))}: name that one."
+        )
 
 
 class Replay:
@@ -122,16 +110,27 @@ class Replay:
     Args:
         speed: 1 as recorded, 10 ten times as fast, 0 at once.
         read: makes a frame an event; None if it is none to replay.
+        venue: whose frames to take out of a recording of several; None: all.
+        taken: called with each event as its turn comes.
 
     Raises:
-        ConfigError: the file can't be read; while it is made, or later, when the damaged place is reached.
+        ConfigError: the file can't be read, or has frames of other venues only; while it is made, or later, when the
+            damaged place is reached.
     """
 
     dated_back = False
 
-    def __init__(self, path: Path, speed: float, read: Callable[[bytes], Event | None] = trade_event) -> None:
-        self._speed = speed
-        self._events = events(read_frames(path), read)
+    def __init__(
+        self,
+        path: Path,
+        speed: float,
+        read: Callable[[bytes], Event | None] = trade_event,
+        *,
+        venue: str | None = None,
+        taken: Callable[[Event], None] = lambda event: None,
+    ) -> None:
+        self._speed, self._taken = speed, taken
+        self._events = events(read_frames(path), read, venue)
         self._first_ns = 0
         self._load()
 
@@ -148,5 +147,6 @@ class Replay:
         """The next frame, whatever is subscribed."""
         event = self._next
         assert event is not None
+        self._taken(event)
         self._load()
         return event

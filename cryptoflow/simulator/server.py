@@ -11,6 +11,7 @@ import asyncio
 import errno
 import http
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -151,6 +152,8 @@ class Server:
         self.venue.stream_s = lambda: self._stopwatch.read(time.monotonic())
         self._started_s = time.monotonic()
         self._refuses_until_s = 0.0
+        self._settled_s = math.inf
+        """When the stream goes on, by the monotonic clock, if anybody listens."""
         self._wake = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
         self._computer = ThreadPoolExecutor(1, "simulator-rest")
@@ -279,14 +282,17 @@ class Server:
         while True:
             self._wake.clear()
             listeners = self._listeners()
-            if listeners or self.venue.runs_on:
+            runs = self.venue.runs_on or (bool(listeners) and time.monotonic() >= self._settled_s)
+            if runs:
                 self._stopwatch.start(time.monotonic())
                 self._deliver(self._due(tuple(listeners)), listeners)
                 for client in tuple(self.clients):
                     await self._drained(client)
             else:
                 self._stopwatch.stop(time.monotonic())
-            await self._rest(runs=bool(listeners) or self.venue.runs_on)
+            if not listeners:
+                self._settled_s = math.inf
+            await self._rest(runs=runs, settles=bool(listeners))
 
     async def _drained(self, client: Client) -> None:
         if not client.socket.paused:
@@ -342,10 +348,13 @@ class Server:
         if self._config.record:
             self.recorded += [event.frame] * len(receivers)
 
-    async def _rest(self, *, runs: bool) -> None:
-        """Waits for the next event's time, or a change of the listeners."""
+    async def _rest(self, *, runs: bool, settles: bool) -> None:
+        """Waits for the next event's time, until the stream goes on, or for a change of the listeners."""
+        now_s = time.monotonic()
         due_s = self._events.next_due_s() if runs else None
-        wait_s = None if due_s is None else due_s - self._stopwatch.read(time.monotonic())
+        wait_s = None if due_s is None else due_s - self._stopwatch.read(now_s)
+        if settles and not runs:
+            wait_s = self._settled_s - now_s
         if wait_s is not None and wait_s <= 0:
             await asyncio.sleep(0)
             return
@@ -391,6 +400,7 @@ class Server:
         self.clients.append(client)
         self.connects += 1
         client.send(client.subscriber.opened())
+        self._settle(client)
         self._listeners_changed()
         return client
 
@@ -437,7 +447,14 @@ class Server:
         for event in client.subscriber.receive(frame):
             self._send(event, (client,))
         client.flush()
+        self._settle(client)
         self._listeners_changed()
+
+    def _settle(self, client: Client) -> None:
+        """Put the stream off for a moment, if it stands still and may go on now."""
+        now_s = time.monotonic()
+        if client.subscriber.subscribed and now_s < self._settled_s:
+            self._settled_s = now_s + self.venue.settle_s
 
     def _listeners_changed(self) -> None:
         self._wake.set()

@@ -7,7 +7,6 @@ import http
 import math
 import random
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -17,15 +16,16 @@ from cryptoflow.errors import BadParameterError, ConfigError, SocketLeftError
 from cryptoflow.model.trade import NS_PER_S, Pair
 from cryptoflow.simulator.bars import MINUTE_S, Bar, Bars
 from cryptoflow.simulator.config import SimulatorConfig
-from cryptoflow.simulator.events import FRESH, Event, Kind, in_ns, subscription_of
+from cryptoflow.simulator.events import Event, Kind, in_ns, pair_of, subscription_of
 from cryptoflow.simulator.limits import Limit, Tally, Window
-from cryptoflow.simulator.market import Market, Tape, Traded
+from cryptoflow.simulator.market import Market, Traded
+from cryptoflow.simulator.past import Past, RecordedPast
 from cryptoflow.simulator.replay import Replay
 from cryptoflow.simulator.rest import Answer, Request, whole_seconds
 from cryptoflow.simulator.stages import Fields
 
-RECENT = 100
-"""Trades of each pair that a replay remembers."""
+SETTLE_S = 0.5
+"""A client asks for its pairs one by one: a replay that began with the first would be past the others' trades."""
 
 
 class Source(Protocol):
@@ -157,6 +157,11 @@ class Venue(ABC):
         return False
 
     @property
+    def settle_s(self) -> float:
+        """How long the stream, where it stood still, waits for one more request to subscribe."""
+        return 0.0
+
+    @property
     def market(self) -> Market | None:
         """Where its trades are made, if it has one."""
         return None
@@ -214,13 +219,14 @@ class Exchange(Venue):
         super().__init__(config, clock_ns)
         self._rng = random.Random(f"{config.seed} rest")
         self._limits: dict[object, Limit] = {}
-        self._recent: dict[str, deque[Traded]] = {}
+        self._recorded: dict[str, RecordedPast] = {}
         self._newest_ns = 0
-        self.pairs = {self.symbol(pair): pair for pair in map(self._pair, config.pairs or self.default_pairs)}
-        """By the venue's own names."""
+        traded = config.pairs or (self.default_pairs if config.replay is None else ())
+        self.pairs = {self.symbol(pair): pair for pair in map(self._pair, traded)}
+        """By the venue's own names; a replay has every one that it is asked for."""
         self._market: Market | None = None
         if config.replay is not None:
-            self.source = Replay(config.replay, config.speed, self.read)
+            self.source = Replay(config.replay, config.speed, self.read, venue=config.venue, taken=self._take)
             return
         self.source = self._market = Market(
             config,
@@ -306,21 +312,27 @@ class Exchange(Venue):
     def runs_on(self) -> bool:
         return self._market is not None and self.config.rate > 0
 
+    @property
+    def settle_s(self) -> float:
+        return SETTLE_S if self._market is None else 0.0
+
     def now_ns(self) -> int:
         """The venue's clock, in ns since the epoch."""
         return self._newest_ns if self._market is None else self._market.now_ns(self.stream_s())
 
     def has(self, symbol: str) -> str | None:
         """The subscription that a symbol stands for, if the venue has it and does not refuse it."""
-        pair = self.pairs.get(symbol) if self._market else self.named(symbol)
+        pair = self.pairs.get(symbol)
+        if pair is None and self._market is None and (pair := self.named(symbol)):
+            self.pairs[symbol] = pair
         subscription = pair and subscription_of(pair)
         return None if subscription in self.faults.refused_subscriptions else subscription
 
     def last(self, subscription: str, trades: int) -> list[Traded]:
         """The newest trades of a pair, oldest first, whether they were sent or not."""
-        if self._market is None:
-            return list(self._recent.get(subscription, ()))[-trades:]
-        tape = self._market.tapes[subscription]
+        pair = pair_of(subscription)
+        assert pair is not None
+        tape = self.tape(pair)
         newest = [tape.trade(number) for number, _ in zip(tape.before(tape.next), range(trades), strict=False)]
         return newest[::-1]
 
@@ -336,11 +348,11 @@ class Exchange(Venue):
             return Event(frame, subscription_of(trades[0].pair), max(trade.time_ns for trade in trades), ids=ids)
         return None if answered else Event(frame, sign, 0, Kind.CONTROL)
 
-    def note(self, event: Event) -> None:
+    def _take(self, event: Event) -> None:
+        """Keep the trades of a recording's frame, whether it is sent or a fault loses it."""
         self._newest_ns = max(self._newest_ns, event.stream_ns)
-        if self._market is None and event.kind in FRESH and event.subscription is not None:
-            recent = self._recent.setdefault(event.subscription, deque(maxlen=RECENT))
-            recent.extend(self.decode(event.frame))
+        for trade in self.decode(event.frame) if event.ids else ():
+            self._past(trade.pair).add(trade)
 
     def door(self, arrival: Arrival) -> Answer | None:
         limit = self.faults.max_sockets
@@ -377,19 +389,21 @@ class Exchange(Venue):
         return None
 
     def tell(self, request: Request) -> Answer:
-        if self._market is None or request.path.endswith(self.faults.rest_lacks):
+        if request.path.endswith(self.faults.rest_lacks):
             return self.unknown()
         try:
             return self.route(request)
         except BadParameterError as error:
             return self.bad_parameter(error.name)
 
-    def tape(self, pair: Pair) -> Tape:
+    def tape(self, pair: Pair) -> Past:
         """All trades of a pair that the venue has."""
-        assert self._market is not None
-        return self._market.tapes[subscription_of(pair)]
+        return self._past(pair) if self._market is None else self._market.tapes[subscription_of(pair)]
 
-    def visible(self, tape: Tape) -> int:
+    def _past(self, pair: Pair) -> RecordedPast:
+        return self._recorded.setdefault(subscription_of(pair), RecordedPast(pair))
+
+    def visible(self, tape: Past) -> int:
         """The number of the first trade that the REST does not tell yet."""
         lag_s = self.faults.rest_lag_s
         return min(tape.next, tape.at(self.now_ns() - in_ns(lag_s))) if lag_s else tape.next
@@ -397,8 +411,12 @@ class Exchange(Venue):
     def listed_s(self, pair: Pair) -> int:
         """The minute of the first trade of all, in s since the epoch."""
         tape = self.tape(pair)
-        return tape.time_ns(tape.first) // NS_PER_S // MINUTE_S * MINUTE_S
+        first_ns = tape.time_ns(tape.first) if tape.first < tape.next else self.now_ns()
+        return first_ns // NS_PER_S // MINUTE_S * MINUTE_S
 
     def bars(self, pair: Pair, start_s: int, end_s: int, width_s: int) -> list[Bar]:
         """The pair's candles, as `Bars.range` gives them."""
-        return self._bars[subscription_of(pair)].range(start_s, end_s, width_s, self.visible(self.tape(pair)))
+        tape = self.tape(pair)
+        # Those of a recording are made each time: one more trade may come in among the old ones.
+        bars = Bars(tape, 0) if self._market is None else self._bars[subscription_of(pair)]
+        return bars.range(start_s, end_s, width_s, self.visible(tape))

@@ -266,8 +266,9 @@ def _second(text: str) -> int:
 
 
 def hide(text: str, secret: str | None) -> str:
-    """`text` without the `secret`, as it is or as a URL holds it."""
-    for form in {secret, quote(secret, safe=""), quote_plus(secret)} if secret else ():
+    """`text` without the `secret`, as it is or as a URL or JSON holds it."""
+    in_json = msgspec.json.encode(secret)[1:-1].decode()
+    for form in {secret, in_json, quote(secret, safe=""), quote_plus(secret)} if secret else ():
         text = text.replace(form, "***")
     return text
 

@@ -18,12 +18,12 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Conne
 from websockets.sync.client import ClientConnection, connect
 
 from cryptoflow.errors import ConfigError, ServiceError
+from cryptoflow.model.recording import Record, record_line
 from cryptoflow.simulator import Faults, Simulator, SimulatorConfig
 from cryptoflow.simulator.binance import Binance
 from cryptoflow.simulator.coinbase import Coinbase
 from cryptoflow.simulator.config import VenueName
 from cryptoflow.simulator.kraken import Kraken
-from cryptoflow.simulator.replay import record_line
 
 WAIT_S = 20.0
 HANDSHAKE = (
@@ -570,7 +570,9 @@ def test_cryptocompare_has_no_rest_and_no_market() -> None:
 
 
 def recorded(path: Path, frames: list[tuple[float, str]]) -> Path:
-    path.write_bytes(b"".join(record_line(int(at_s * 10**9), frame) for at_s, frame in frames))
+    path.write_bytes(
+        b"".join(record_line(Record(received_ns=int(at_s * 10**9), frame=frame)) for at_s, frame in frames)
+    )
     return path
 
 
@@ -621,7 +623,8 @@ def test_a_replay_gives_new_subscribers_the_last_trades_as_its_venue_does(tmp_pa
         with subscribed(COINBASE, simulator) as socket:
             last = json.loads(socket.recv(WAIT_S))
         assert (last["type"], last["trade_id"], last["price"]) == ("last_match", 6, "7.10")
-        assert get(simulator.rest_url, "/products/BTC-USD/trades")[0] == 404
+        status, _, body = get(simulator.rest_url, "/products/BTC-USD/trades")
+        assert (status, [row["trade_id"] for row in json.loads(body)]) == (200, [6, 5])
 
 
 RECORDINGS = Path(__file__).parents[3] / "shared" / "data"
