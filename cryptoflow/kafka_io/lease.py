@@ -7,7 +7,7 @@ membership would do it without a log, but it tells nobody who holds the lease.
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -45,9 +45,6 @@ POLL_S = 0.25
 RELEASE_S = 2.0
 """How long the end waits until the release is in the log; without it the lease runs out by itself."""
 
-VENUE = "feed"
-"""What the lease is of, where a run has a single feed."""
-
 LOG_APPEND_TIME = 1
 """Kafka's number of records that the broker has stamped."""
 
@@ -57,11 +54,32 @@ def _nobody(_run: str) -> bool:
 
 
 @contextmanager
+def ingest_leases(
+    kafka: KafkaSettings,
+    holder: Holder,
+    venues: Iterable[str],
+    *,
+    stop: Stop | None = None,
+    is_ending: Callable[[str], bool] = _nobody,
+    ttl_s: float = TTL_S,
+) -> "Iterator[Leases]":
+    """Hold the leases of several venues, as `ingest_lease` each; none, if one of them can't be had."""
+    with ExitStack() as stack:
+        leases = Leases()
+        for venue in sorted({*venues}):  # in one order: two who want the same ones never wait for each other
+            leases.alive(2 * SHUTDOWN_S)  # while the next one may be waited for
+            held = ingest_lease(kafka, holder, venue, stop=stop, is_ending=is_ending, ttl_s=ttl_s)
+            leases.add(stack.enter_context(held))
+        leases.alive()
+        yield leases
+
+
+@contextmanager
 def ingest_lease(
     kafka: KafkaSettings,
     holder: Holder,
+    venue: str,
     *,
-    venue: str = VENUE,
     stop: Stop | None = None,
     is_ending: Callable[[str], bool] = _nobody,
     ttl_s: float = TTL_S,
@@ -73,6 +91,7 @@ def ingest_lease(
 
     Args:
         holder: who is to hold it.
+        venue: by its name; others may carry other venues' trades into the same topic.
         stop: set to wait no longer.
         is_ending: whether the run of an id is about to end.
 
@@ -186,6 +205,27 @@ class Lease:
             state = self._log.state
             if state.token != self._token:
                 self._lost_to = state.holder.describe() if state.holder else "another one that has ended since"
+
+
+class Leases:
+    """Those of all venues of a run, which is alive and ends for them all together."""
+
+    def __init__(self) -> None:
+        self._leases: list[Lease] = []
+
+    def add(self, lease: Lease) -> None:
+        """Take one more in."""
+        self._leases.append(lease)
+
+    def alive(self, for_s: float | None = None) -> None:
+        """As `Lease.alive`."""
+        for lease in self._leases:
+            lease.alive(for_s)
+
+    def check(self) -> None:
+        """As `Lease.check`, of each."""
+        for lease in self._leases:
+            lease.check()
 
 
 class _Log:

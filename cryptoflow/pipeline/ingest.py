@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from cryptoflow.feeds.source import Feed
-from cryptoflow.kafka_io.lease import TTL_S, Lease, ingest_lease
+from cryptoflow.kafka_io.lease import TTL_S, Leases, ingest_leases
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.pipeline.feeding import Feeding
@@ -19,11 +19,11 @@ def ingest(feed: Feed, kafka: KafkaSettings, run: RunContext) -> IngestMetrics:
     Raises:
         FeedError: the feed refuses the key or is gone for too long.
         KafkaError: Kafka is not there, gone for too long, or refuses a trade.
-        AlreadyRunningError: another run carries trades into the topic, from wherever.
+        AlreadyRunningError: another run carries trades of one of the venues into the topic, from wherever.
         LeaseLostError: another run has begun to, while this one did not answer.
     """
     make_topics(kafka)
-    held = ingest_lease(kafka, run.holder(), stop=run.stop, is_ending=run.is_ending, ttl_s=TTL_S)
+    held = ingest_leases(kafka, run.holder(), feed.venues, stop=run.stop, is_ending=run.is_ending, ttl_s=TTL_S)
     with held as lease, TradeProducer(kafka) as producer, filling_of(kafka, feed) as filling:
         client = feed.client(producer, run.on_event, earlier_of(kafka, feed), filling)
         return live(Ingester(Feeding(client), producer, lease, kafka), run)
@@ -32,7 +32,7 @@ def ingest(feed: Feed, kafka: KafkaSettings, run: RunContext) -> IngestMetrics:
 class Ingester(Part[IngestMetrics]):
     """An ingester at work."""
 
-    def __init__(self, feeding: Feeding, producer: TradeProducer, lease: Lease, kafka: KafkaSettings) -> None:
+    def __init__(self, feeding: Feeding, producer: TradeProducer, lease: Leases, kafka: KafkaSettings) -> None:
         self._feeding, self._producer, self._lease, self._kafka = feeding, producer, lease, kafka
 
     def start(self) -> None:

@@ -85,6 +85,34 @@ def test_a_second_one_from_another_home_is_refused_and_the_first_goes_on(
     assert sum(end_offsets(kafka, kafka.topic).values()) == first.metrics.acknowledged > 0
 
 
+def test_ingesters_of_different_venues_write_into_one_topic_side_by_side_and_two_of_the_same_are_refused(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    with (
+        Simulator(SimulatorConfig(venue="kraken", rate=200)) as kraken,
+        Simulator(SimulatorConfig(venue="coinbase", rate=200)) as coinbase,
+    ):
+        feeds = {
+            source: Feed(
+                "", FeedSettings(source=source, kraken_url=kraken.url, coinbase_url=coinbase.url), simulated=False
+            )
+            for source in ("kraken", "coinbase", "coinbase,kraken")
+        }
+        with (
+            running(Ingester(feeds["kraken"], kafka, tmp_path / "one", "run-1")) as first,
+            running(Ingester(feeds["coinbase"], kafka, tmp_path / "two", "run-2")) as second,
+        ):
+            assert first.streams.wait(WAIT_S)
+            assert second.streams.wait(WAIT_S)
+            with running(Ingester(feeds["coinbase,kraken"], kafka, tmp_path / "three", "run-3")) as third:
+                third.join(WAIT_S)
+            assert isinstance(third.error, AlreadyRunningError)
+            assert "already, run-2 on " in str(third.error)
+    assert first.error is second.error is None
+    acknowledged = first.metrics.acknowledged + second.metrics.acknowledged
+    assert sum(end_offsets(kafka, kafka.topic).values()) == acknowledged
+
+
 def test_the_next_one_from_another_home_goes_on_when_the_first_has_ended(
     feed: Feed, kafka: KafkaSettings, tmp_path: Path
 ) -> None:
