@@ -1,18 +1,28 @@
 """`cryptoflow doctor`: what is missing on this machine, and what fixes it."""
 
+import os
+from typing import Annotated
+
 import typer
 from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
+from cryptoflow.cli.options import environment
 from cryptoflow.local.doctor import Check, check_all
 from cryptoflow.render import new_console
 from cryptoflow.settings import home
 
 
-def doctor() -> None:
+def doctor(
+    source: Annotated[
+        str | None,
+        typer.Option(help="For runs of this source; of venues: whether each can be reached from here."),
+    ] = None,
+) -> None:
     """Check this machine: what is there, what is missing, and the command that fixes it."""
-    checks = check_all(home())
+    env = environment({"CRYPTOFLOW_SOURCE": source}) if source else os.environ
+    checks = check_all(home(), env=env)
     new_console().print(check_table(checks))
     if any(check.needed and not check.ok for check in checks):
         raise typer.Exit(1)

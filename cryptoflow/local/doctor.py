@@ -1,13 +1,18 @@
 """What this machine needs to run cryptoflow: each thing checked, with the way to get it."""
 
 import ctypes
+import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from cryptoflow import settings
 from cryptoflow.errors import CryptoflowError, PrerequisiteError
+from cryptoflow.feeds.reach import Reached, reach_rest, reach_websocket
 from cryptoflow.local import jars, lifecycle
 from cryptoflow.local.java import find_java
 from cryptoflow.local.machine import GIB, require_disk, require_memory
@@ -20,6 +25,7 @@ from cryptoflow.settings import (
     SparkSettings,
     is_simulated,
 )
+from cryptoflow.venues import VENUES
 
 UNSYNCHRONIZED = 5
 """The kernel's TIME_ERROR."""
@@ -28,6 +34,9 @@ TIMEX_BYTES = 1024
 """More than its struct timex takes; zeros in it ask and change nothing."""
 
 OLDEST_PYTHON = (3, 11)
+CLOCK_TOLERANCE_S = 5.0
+"""What a venue's clock, told in whole seconds at the end of some way, may differ from this one's."""
+
 UI_PORT = 3000
 """Dagster's."""
 
@@ -44,8 +53,11 @@ class Check:
     """Whether nothing runs without it; else it can be had when it is first used, or done without."""
 
 
-def check_all(home: Path, ui_port: int = UI_PORT) -> list[Check]:
-    """All checks of this machine under the environment's settings; reads only."""
+def check_all(home: Path, ui_port: int = UI_PORT, env: Mapping[str, str] = os.environ) -> list[Check]:
+    """All checks of this machine under the environment's settings; reads only.
+
+    Where venues' own feeds are the source, it is looked whether they can be reached.
+    """
     return [
         checked("Python", python),
         checked("Java", java),
@@ -55,7 +67,8 @@ def check_all(home: Path, ui_port: int = UI_PORT) -> list[Check]:
         *_services(home),
         *_ui_ports(ui_port),
         clock(),
-        checked("feed", feed),
+        checked("feed", lambda: feed(env)),
+        *venues(env),
     ]
 
 
@@ -143,26 +156,74 @@ def clock_state() -> int | None:
     return state if state >= 0 else None
 
 
-def feed() -> str:
+def feed(env: Mapping[str, str] = os.environ) -> str:
     """Which feed a run takes, and where its trades go.
 
     Raises:
         ConfigError: the settings can't be used.
         PrerequisiteError: CryptoCompare is chosen and there is no key.
     """
-    chosen, key = settings.load(FeedSettings), settings.api_key()
+    chosen, key = settings.load(FeedSettings, env=env), settings.api_key(env)
+    place = _destination(env)
     if is_simulated(chosen, key):
-        return f"the simulator, {_destination()} (to go live set CRYPTOCOMPARE_API_KEY, and ask for no other source)"
+        return (
+            f"the simulator, {place} (to go live take `--source coinbase,binance,kraken`, which needs no key, or set "
+            "CRYPTOCOMPARE_API_KEY)"
+        )
+    if chosen.venues:
+        return f"{', '.join(chosen.venues)}, {place}"
     if chosen.url != OFFICIAL_URL:
-        return f"{chosen.url}, {_destination()}"
+        return f"{chosen.url}, {place}"
     if not key:
-        raise PrerequisiteError("There is no key for CryptoCompare: set CRYPTOCOMPARE_API_KEY to yours.")
-    return f"CryptoCompare, with the key in CRYPTOCOMPARE_API_KEY, {_destination()}"
+        raise PrerequisiteError(
+            "There is no key for CryptoCompare: set CRYPTOCOMPARE_API_KEY to yours, or take a source that needs none, "
+            "such as `--source coinbase,binance,kraken`."
+        )
+    return f"CryptoCompare, with the key in CRYPTOCOMPARE_API_KEY, {place}"
 
 
-def _destination() -> str:
-    topic, keyspace = settings.load(KafkaSettings).topic, settings.load(CassandraSettings).keyspace
-    return f"into the topic {topic} and the keyspace {keyspace}"
+def _destination(env: Mapping[str, str]) -> str:
+    topic = settings.load(KafkaSettings, env=env).topic
+    return f"into the topic {topic} and the keyspace {settings.load(CassandraSettings, env=env).keyspace}"
+
+
+def venues(env: Mapping[str, str] = os.environ) -> list[Check]:
+    """Whether the websockets and the REST of the source's venues answer, all asked at once; none of another source."""
+    try:
+        chosen = settings.load(FeedSettings, env=env)
+    except CryptoflowError:
+        return []  # `feed` tells
+    with ThreadPoolExecutor(max(1, len(chosen.venues))) as pool:
+        return list(chain.from_iterable(pool.map(partial(_venue, chosen), chosen.venues)))
+
+
+def _venue(chosen: FeedSettings, name: str) -> list[Check]:
+    venue, url, rest_url = VENUES[name], chosen.venue_url(name), chosen.venue_rest_url(name)
+    found = [
+        _reached(f"{venue.market} websocket", url, partial(reach_websocket, venue, url), needed=True),
+        _reached(f"{venue.market} REST", rest_url, partial(reach_rest, venue, rest_url), needed=False),
+    ]
+    differ_s = [ahead_s for _, ahead_s in found if ahead_s is not None and abs(ahead_s) > CLOCK_TOLERANCE_S]
+    clocks = [_clocks_differ(str(venue.market), differ_s[0])] if differ_s else []
+    return [*(check for check, _ in found), *clocks]
+
+
+def _reached(name: str, address: str, reach: Callable[[], Reached], *, needed: bool) -> tuple[Check, float | None]:
+    """The check, and how far the clock is ahead of the venue's. REST only fills gaps: a run does without."""
+    try:
+        answer = reach()
+    except CryptoflowError as error:
+        return Check(name, False, str(error), needed), None
+    return Check(name, True, f"{address} answers, in {answer.took_s * 1000:.0f} ms"), answer.clock_ahead_s
+
+
+def _clocks_differ(market: str, ahead_s: float) -> Check:
+    way = "ahead of" if ahead_s > 0 else "behind"
+    text = (
+        f"This machine's clock is {abs(ahead_s):.0f} s {way} {market}'s: run a time service (chrony, "
+        "systemd-timesyncd). Trades get into their candles all the same, some of them by repairs only."
+    )
+    return Check(f"{market} clock", False, text, needed=False)
 
 
 def jar_set(home: Path, name: str) -> Check:

@@ -383,6 +383,8 @@ class Venue(ABC):
     """The official address of its websocket."""
     rest_url: ClassVar[str | None]
     """The official address of its REST: scheme and host. None: it gives no past trades."""
+    rest_look: ClassVar[str] = "/"
+    """The target of a request of REST that costs next to nothing: whether it answers."""
     limits: ClassVar[Limits]
     consecutive: ClassVar[bool] = True
     """Whether the sequence of a pair's trades steps by one, so that what is missing is known."""

@@ -150,6 +150,7 @@ class Binance(Venue):
     market = "Binance"
     url = "wss://stream.binance.com:9443"
     rest_url = "https://api.binance.com"
+    rest_look = "/api/v3/ping"
     limits = Limits(
         min_delay_s=2,  # 300 connects in 5 minutes and address
         messages_per_s=3,  # 5, pongs among them

@@ -166,6 +166,7 @@ class Coinbase(Venue):
     market = "Coinbase"
     url = "wss://ws-feed.exchange.coinbase.com"
     rest_url = "https://api.exchange.coinbase.com"
+    rest_look = "/time"
     limits = Limits(
         min_delay_s=1,  # 8 requests a second and address, 20 at once
         messages_per_s=50,  # 100

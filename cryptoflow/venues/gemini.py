@@ -113,6 +113,7 @@ class Gemini(Venue):
     market = "Gemini"
     url = "wss://ws.gemini.com"
     rest_url = "https://api.gemini.com"
+    rest_look = "/v1/symbols"
     limits = Limits(
         min_delay_s=2,  # 300 connects in 5 minutes, as its method `conninfo` has told others
         messages_per_s=5,  # a weight of 7000 in 10 s

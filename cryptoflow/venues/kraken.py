@@ -175,6 +175,7 @@ class Kraken(Venue):
     market = "Kraken"
     url = "wss://ws.kraken.com/v2"
     rest_url = "https://api.kraken.com"
+    rest_look = "/0/public/Time"
     limits = Limits(
         min_delay_s=5,  # some 150 connects in 10 minutes and address
         messages_per_s=2,  # unpublished, and less under load

@@ -1,17 +1,23 @@
 """The doctor tells what is missing, and what fixes it."""
 
+import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cryptoflow.cli import app
 from cryptoflow.errors import ConfigError, PrerequisiteError
+from cryptoflow.feeds.reach import Reached
 from cryptoflow.local import doctor
 from cryptoflow.local.doctor import Check
 from cryptoflow.local.java import FIX
 from cryptoflow.local.kafka import kafka_service
 from cryptoflow.local.processes import free_port
 from cryptoflow.settings import KafkaSettings
+from cryptoflow.testing import Simulator, SimulatorConfig
 
 
 def by_name(checks: list[Check]) -> dict[str, Check]:
@@ -134,6 +140,55 @@ def test_cryptocompare_without_a_key_is_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("CRYPTOFLOW_SOURCE", "cryptocompare")
     with pytest.raises(PrerequisiteError, match="set CRYPTOCOMPARE_API_KEY"):
         doctor.feed()
+
+
+@pytest.fixture
+def one_venue_of_two(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Coinbase is there, Kraken refuses connections."""
+    with Simulator(SimulatorConfig(venue="coinbase")) as simulator:
+        monkeypatch.setenv("COINBASE_URL", simulator.url)
+        monkeypatch.setenv("COINBASE_REST_URL", simulator.rest_url)
+        monkeypatch.setenv("KRAKEN_URL", f"ws://127.0.0.1:{free_port()}/v2")
+        monkeypatch.setenv("KRAKEN_REST_URL", f"http://127.0.0.1:{free_port()}")
+        yield
+
+
+@pytest.mark.usefixtures("one_venue_of_two")
+def test_each_venue_of_the_source_is_a_line_for_its_websocket_and_one_for_its_rest() -> None:
+    checks = doctor.venues({**os.environ, "CRYPTOFLOW_SOURCE": "coinbase,kraken"})
+    assert [(check.name, check.ok, check.needed) for check in checks] == [
+        ("Coinbase websocket", True, True),
+        ("Coinbase REST", True, False),
+        ("Kraken websocket", False, True),
+        ("Kraken REST", False, False),
+    ]
+    assert "KRAKEN_URL" in checks[2].text
+    assert "KRAKEN_REST_URL" in checks[3].text
+    with pytest.raises(PrerequisiteError, match="refuses the connection"):
+        doctor.require(checks)
+
+
+@pytest.mark.usefixtures("quiet_machine", "one_venue_of_two")
+def test_the_command_asks_the_venues_of_its_source_and_exits_by_what_it_finds() -> None:
+    found = CliRunner().invoke(app, ["doctor", "--source", "coinbase,kraken"])
+    assert found.exit_code == 1
+    assert "Kraken websocket" in found.output
+    assert "coinbase, kraken, into the topic cryptocompare" in found.output
+    found = CliRunner().invoke(app, ["doctor", "--source", "coinbase"])
+    assert found.exit_code == 0, found.output
+    assert "Coinbase websocket" in found.output
+
+
+def test_a_venues_clock_that_differs_is_told_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "reach_rest", lambda venue, url: Reached(0.1, -61.2))
+    monkeypatch.setattr(doctor, "reach_websocket", lambda venue, url: Reached(0.1, None))
+    *_, clock = doctor.venues({"CRYPTOFLOW_SOURCE": "kraken"})
+    assert (clock.name, clock.ok, clock.needed) == ("Kraken clock", False, False)
+    assert "clock is 61 s behind Kraken's" in clock.text
+
+
+def test_another_source_has_no_venues_to_ask() -> None:
+    assert doctor.venues({}) == doctor.venues({"CRYPTOFLOW_SOURCE": "nasdaq"}) == []
 
 
 def test_a_check_takes_its_text_from_what_was_found_or_missed() -> None:
