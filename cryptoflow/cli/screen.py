@@ -44,6 +44,8 @@ def totals(parts: Mapping[str, PartStatus]) -> dict[str, float]:
         shown["gaps"] = feed.gaps
     if feed.refused_subscriptions:
         shown["refused subscriptions"] = feed.refused_subscriptions
+    if feed.silent_pairs:
+        shown["silent pairs"] = feed.silent_pairs
     return shown | _backlog(table)
 
 

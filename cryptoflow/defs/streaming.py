@@ -17,6 +17,7 @@ from cryptoflow.defs.failures import as_failure
 from cryptoflow.defs.runs import BY_SIGNAL, HOME_TAG, own_home
 from cryptoflow.feeds.events import ClientEvent, Connected
 from cryptoflow.feeds.gaps import Filled
+from cryptoflow.feeds.pace import PairBack
 from cryptoflow.pipeline.part import RunContext
 from cryptoflow.runtime.lease import lease
 from cryptoflow.runtime.metrics import AggregateMetrics, PartMetrics, ProcessMetrics
@@ -93,7 +94,7 @@ class Streaming:
 
     def on_event(self, event: ClientEvent) -> None:
         """Log what happens to the feed's socket; what goes wrong there as a warning."""
-        harmless = isinstance(event, Connected | Subscribed | Filled)
+        harmless = isinstance(event, Connected | Subscribed | Filled | PairBack)
         (self.context.log.info if harmless else self.context.log.warning)(str(event))
 
     def finish(self, metrics: PartMetrics) -> None:

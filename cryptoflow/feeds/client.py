@@ -174,6 +174,7 @@ class VenuesClient:
 
     def _trade(self, link: Link, trade: Trade, record: bytes) -> None:
         self._look_at_clock(trade)
+        link.paces.traded(trade.pair)
         new = link.recent.add(trade)
         told = link.ledger.seen(trade, time.monotonic(), new=new)
         if told:
@@ -200,6 +201,7 @@ class VenuesClient:
                 link.down_since_s = None
                 self.stats.heartbeats += 1
                 if isinstance(event, Reached):
+                    link.paces.reached(event.pair, event.number, time.monotonic())
                     link.ledger.reached(event.pair, event.number, event.time_ns, time.monotonic())
             case Ticker():
                 self.stats.tickers += 1
@@ -220,6 +222,9 @@ class VenuesClient:
         now_s = time.monotonic()
         for link in links:
             self._tell(link.filler, link.ledger.due(now_s))
+            for each in link.paces.look(now_s) if link.down_since_s is None else ():
+                self._on_event(each)
+        self.stats.silent_pairs = sum(link.paces.silent for link in links)
         self._digest.due(now_s)
 
     def _tell(self, filler: Filler | None, told: Sequence[Told]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from cryptoflow.feeds.gaps import Filled, Gap, Unfilled
+from cryptoflow.feeds.pace import PairBack, PairSilent
 from cryptoflow.venues.base import Refused, Subscribed
 
 MAX_GAPS = 1000
@@ -92,7 +93,17 @@ class ManyGaps:
 GapEvent = Gap | Filled | Unfilled
 
 ClientEvent = (
-    Connected | Disconnected | GivenUp | Subscribed | Refused | GapEvent | ManyGaps | NotFilling | ClocksDiffer
+    Connected
+    | Disconnected
+    | GivenUp
+    | Subscribed
+    | Refused
+    | GapEvent
+    | ManyGaps
+    | NotFilling
+    | ClocksDiffer
+    | PairSilent
+    | PairBack
 )
 
 
@@ -168,5 +179,7 @@ class FeedStats:
     gap_count: int = 0
     filled: int = 0
     """Trades that the feed did not send, and REST did."""
+    silent_pairs: int = 0
+    """Pairs that are silent for longer than their pace suggests now."""
     last_frame_s: float | None = None
     """When the last frame came, in s since the epoch."""

@@ -18,6 +18,7 @@ from cryptoflow.feeds.events import THE_FEED, Disconnected
 from cryptoflow.feeds.filler import REST_FOR_S, Filler, Filling, Fills
 from cryptoflow.feeds.gaps import Earlier
 from cryptoflow.feeds.ledger import Ledger
+from cryptoflow.feeds.pace import Paces
 from cryptoflow.feeds.recent import RecentTrades
 from cryptoflow.feeds.rest import Rest, fetch
 from cryptoflow.feeds.socket import Socket, aside
@@ -95,7 +96,8 @@ class Patience:
 
     Attributes:
         silent_after_s: a socket without a frame for so long is given up.
-        no_trade_after_s: one that brings frames but no trade for so long is opened anew; that alone ends no run.
+        no_trade_after_s: one that brings frames but no trade for so long is opened anew, unless the venue proves that
+            its pairs are quiet; that alone ends no run.
         min_delay_s, max_delay_s: bounds of the waits between reconnects.
     """
 
@@ -147,6 +149,7 @@ class Link:
         self.endpoint = endpoint
         self.recent = RecentTrades(subscribed_pairs(endpoint.subscriptions))
         self.ledger = Ledger(endpoint.subscriptions, endpoint.venue.patience_s)
+        self.paces = Paces(subscribed_pairs(endpoint.subscriptions), time.monotonic())
         self.down_since_s: float | None = time.monotonic()
         """Since when, by the monotonic clock, nothing has come that shows the venue at work; None: it is."""
         self._venue, self._patience = endpoint.venue, patience
@@ -268,6 +271,7 @@ class Link:
         if not at_work:
             return None
         self._connected(self)
+        self.paces.opened(time.monotonic())
         socket.begin()
         return socket
 
@@ -335,7 +339,7 @@ class Link:
             silent_after_s = self._venue.limits.silent_after_s
         if now_s - socket.heard_s >= silent_after_s:
             raise FeedDisconnectedError(f"no frame for {silent_after_s:g} s")
-        if now_s - self._traded_s >= self._patience.no_trade_after_s:
+        if now_s - self._traded_s >= self._patience.no_trade_after_s and not self.paces.quiet(now_s):
             self.down_since_s = None  # it answers
             raise _NoTradeError(f"frames but no trade for {self._patience.no_trade_after_s:g} s")
 

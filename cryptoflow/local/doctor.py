@@ -214,7 +214,7 @@ def _reached(name: str, address: str, reach: Callable[[], Reached], *, needed: b
         answer = reach()
     except CryptoflowError as error:
         return Check(name, False, str(error), needed), None
-    return Check(name, True, f"{address} answers, in {answer.took_s * 1000:.0f} ms"), answer.clock_ahead_s
+    return Check(name, True, f"{address} answers, in {answer.took_s * 1000:.0f} ms", needed), answer.clock_ahead_s
 
 
 def _clocks_differ(market: str, ahead_s: float) -> Check:

@@ -42,4 +42,5 @@ class Feeding:
             gaps=stats.gap_count,
             filled=stats.filled,
             refused_subscriptions=len(stats.refused),
+            silent_pairs=stats.silent_pairs,
         )

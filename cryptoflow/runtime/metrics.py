@@ -81,6 +81,7 @@ class FeedMetrics(Metrics, frozen=True):
     gaps: Annotated[int, _counter("stretches of time in which the feed may have sent trades that did not come")] = 0
     filled: Annotated[int, _counter("trades that the feed did not send, and that REST did")] = 0
     refused_subscriptions: Annotated[int, _counter("subscriptions that the feed has refused, those that differ")] = 0
+    silent_pairs: Annotated[int, _gauge("pairs silent for longer than their pace suggests, and not proven quiet")] = 0
 
 
 class StreamMetrics(Metrics, frozen=True):

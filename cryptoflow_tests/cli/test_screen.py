@@ -74,10 +74,11 @@ def test_one_part_may_be_ahead_of_the_other(part: str) -> None:
 
 
 def test_gaps_and_refusals_show_only_where_there_are_some() -> None:
-    assert not {"gaps", "refused subscriptions"} & set(totals(KAFKA_MODE))
-    feed = replace(FEED, gaps=2, refused_subscriptions=1)
+    assert not {"gaps", "refused subscriptions", "silent pairs"} & set(totals(KAFKA_MODE))
+    feed = replace(FEED, gaps=2, refused_subscriptions=1, silent_pairs=4)
     troubled = {"ingest_trades": PartStatus(IngestMetrics(feed=feed))}
-    assert (totals(troubled)["gaps"], totals(troubled)["refused subscriptions"]) == (2, 1)
+    names = ("gaps", "refused subscriptions", "silent pairs")
+    assert [totals(troubled)[name] for name in names] == [2, 1, 4]
 
 
 def test_what_waits_for_a_repair_shows_while_something_does() -> None:

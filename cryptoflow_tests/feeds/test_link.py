@@ -1,6 +1,7 @@
 """Venues of their own, against real sockets: several at once, handovers, refusals, gaps by ids."""
 
 import contextlib
+import itertools
 import json
 import socket
 import threading
@@ -18,10 +19,12 @@ from websockets.sync.server import ServerConnection
 
 from cryptoflow.errors import FeedRefusedError, FeedUnreachableError
 from cryptoflow.feeds import link as link_module
+from cryptoflow.feeds import pace as pace_module
 from cryptoflow.feeds.client import VenuesClient
 from cryptoflow.feeds.events import ClientEvent, Connected, Disconnected, GivenUp
 from cryptoflow.feeds.gaps import Earlier, Filled, Gap
 from cryptoflow.feeds.link import RENEW_BEFORE_S, Endpoint, Patience
+from cryptoflow.feeds.pace import PairBack, PairSilent
 from cryptoflow.model.trade import NS_PER_S, Trade, read_trade
 from cryptoflow.venues.base import Limits, Refused, Subscribed, Venue
 from cryptoflow_tests.feeds.serving import (
@@ -521,3 +524,54 @@ def test_no_venues_limits_are_nearer_than_what_it_forbids(venue: Venue) -> None:
     connects_in_5_min = 300 / limits.min_delay_s
     assert connects_in_5_min <= {"coinbase": 8 * 300, "binance": 300, "kraken": 75, "gemini": 300}[venue.name]
     assert limits.messages_per_s <= {"coinbase": 100, "binance": 5, "kraken": 5, "gemini": 700}[venue.name]
+
+
+def test_a_pair_that_falls_silent_while_others_trade_is_told_and_nothing_is_reconnected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pace_module, "LEAST_S", 0.4)
+    other, both = "0~Kraken~ETH~USD", threading.Event()
+    ether = KRAKEN.frame(deal(9)).replace(b"BTC/USD", b"ETH/USD")
+
+    def script(server: ServerConnection) -> None:
+        accept(server, KRAKEN)
+        server.send(ether, text=True)
+        number = 0
+        while not both.wait(0.02):
+            number += 1
+            send(server, KRAKEN, number)
+        server.send(ether.replace(b'"trade_id":9', b'"trade_id":10'), text=True)
+        for _ in server:
+            pass
+
+    with feed(script) as url:
+        at_work = run(endpoint(KRAKEN, url, KRAKEN.sub, other))
+        at_work.until(lambda stats: stats.silent_pairs == 1)
+        both.set()
+        wait_for(lambda: any(isinstance(event, PairBack) for event in at_work.events))
+        stats = at_work.end()
+    told = [event for event in at_work.events if isinstance(event, PairSilent | PairBack)]
+    assert [(type(event), event.pair[1]) for event in told] == [(PairSilent, "ETH"), (PairBack, "ETH")]
+    assert (stats.connects, stats.disconnects) == (1, 0)
+
+
+@pytest.mark.parametrize(("moves", "connects"), [(False, 1), (True, 2)])
+def test_a_socket_without_trades_is_opened_anew_unless_the_venue_proves_that_there_were_none(
+    moves: bool, connects: int
+) -> None:
+    heartbeat = {"type": "heartbeat", "product_id": "BTC-USD", "sequence": 1, "time": deal(1).time}
+
+    def script(server: ServerConnection) -> None:
+        accept(server, COINBASE)
+        with contextlib.suppress(ConnectionClosed):
+            for number in itertools.count(1):
+                server.send(json.dumps(heartbeat | {"last_trade_id": number if moves else 7}))
+                with contextlib.suppress(TimeoutError):
+                    server.recv(0.05)
+                    return
+
+    with feed(script) as url:
+        at_work = run(endpoint(COINBASE, url), no_trade_after_s=0.5)
+        at_work.until(lambda stats: stats.heartbeats >= 40 or stats.connects > 1)
+        stats = at_work.end()
+    assert (stats.connects, stats.silent_pairs) == (connects, 0)
