@@ -6,7 +6,10 @@ import signal
 import socket
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -16,10 +19,12 @@ from cryptoflow.feeds.source import SIMULATED, destination
 from cryptoflow.local.cassandra import DEFAULT_USER, cassandra_service
 from cryptoflow.local.processes import free_port
 from cryptoflow.local.service import LOOPBACK
-from cryptoflow.model.trade import kafka_key
-from cryptoflow.settings import CassandraSettings
+from cryptoflow.model.trade import kafka_key, read_trade
+from cryptoflow.settings import CassandraSettings, KafkaSettings
+from cryptoflow.simulator.config import VenueName
+from cryptoflow.tables.connection import connect
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
-from cryptoflow_tests.exactness import kafka
+from cryptoflow_tests.exactness import cassandra, kafka, read_candles
 from cryptoflow_tests.running import SECRET_KEY, Workplace, new_place, running
 from cryptoflow_tests.topics import read_topic
 
@@ -62,6 +67,47 @@ def test_a_refused_subscription_is_reported_and_the_others_go_on(place: Workplac
     assert "refused_subscriptions 1" in done.stdout
     records = read_topic(kafka(place), kafka(place).topic)
     assert {record.key for record in records} == {kafka_key(("Coinbase", "BTC", "USD"))}
+
+
+def test_candles_of_three_venues_without_a_key_though_one_refuses_at_first(place: Workplace) -> None:
+    names: list[VenueName] = ["coinbase", "binance", "kraken"]
+    with ExitStack() as stack:
+        coinbase, binance, kraken = simulators = [
+            stack.enter_context(Simulator(SimulatorConfig(venue=name, rate=50))) for name in names
+        ]
+        kraken.refuse(3600)
+        for name, simulator in zip(names, simulators, strict=True):
+            place.env[f"{name.upper()}_URL"] = simulator.url
+            place.env[f"{name.upper()}_REST_URL"] = simulator.rest_url
+        del place.env["CRYPTOCOMPARE_API_KEY"]
+        process = place.process("cryptoflow", "run", "--no-ui", "--source", ",".join(names), "--timeout", "30")
+        try:
+            for simulator in (coinbase, binance):
+                simulator.wait_until(partial(has_sent, simulator, 100), timeout_s=90)
+            assert kraken.connects == 0
+            kraken.refuse(0)
+            output, _ = process.communicate(timeout=180)
+        finally:
+            process.kill()
+    assert process.returncode == 0, output[-3000:]
+    with connect(cassandra(place)) as session:
+        session.set_keyspace(place.env["CASSANDRA_KEYSPACE"])
+        candles = read_candles(session)
+    by_pair: Counter[tuple[str, ...]] = Counter()
+    for key, row in candles.items():
+        by_pair[key[:3]] += row.trades
+    wanted = {("Coinbase", "BTC", "USD"), ("Binance", "BTC", "USDT"), ("Kraken", "BTC", "USD")}
+    assert by_pair.keys() == wanted
+    assert sum(by_pair.values()) == len({read_trade(each.value).identity for each in read_topic(*topic_of(place))})
+    assert all(market in output for market, _, _ in wanted)
+
+
+def has_sent(simulator: Simulator, trades: int) -> bool:
+    return simulator.sent.trades > trades
+
+
+def topic_of(place: Workplace) -> tuple[KafkaSettings, str]:
+    return kafka(place), kafka(place).topic
 
 
 def test_an_unreachable_kafka_is_one_sentence(lonely: Workplace) -> None:
