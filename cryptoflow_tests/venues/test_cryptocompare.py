@@ -21,6 +21,7 @@ from cryptoflow.venues.cryptocompare import (
     Unsubscribed,
     UnsubscribedAll,
     Welcome,
+    judge,
     judge_status,
 )
 
@@ -244,3 +245,10 @@ def test_hiding_leaves_no_copy_and_nothing_is_hidden_without_a_key(text: str, ke
 def test_a_handshake_refused_for_the_key_is_final_and_any_other_is_not() -> None:
     assert {type(judge_status(status)) for status in (401, 403)} == {UnauthorizedError}
     assert {type(judge_status(status)) for status in (404, 429, 500, 503)} == {FeedDisconnectedError}
+
+
+def test_a_refused_key_tells_that_the_free_plan_is_over_and_names_the_sources_that_need_none() -> None:
+    for refused in (judge("401", "UNAUTHORIZED"), judge("500", "INVALID_API_KEY"), judge_status(401), judge_status(403)):
+        assert isinstance(refused, UnauthorizedError)
+        assert "free plan has ended" in str(refused)
+        assert "`--source coinbase,binance,kraken`" in str(refused)
