@@ -11,13 +11,16 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from cryptoflow.errors import ConfigError
+from cryptoflow.feeds.source import venues_of
 from cryptoflow.settings import (
     CassandraSettings,
     FeedSettings,
     KafkaSettings,
     Settings,
     SparkSettings,
+    api_key,
     in_run_config,
+    is_simulated,
     load,
     settings_of,
 )
@@ -115,3 +118,17 @@ def _stores(configured: Mapping[str, Any]) -> tuple[str | int, ...]:
     kafka = load(KafkaSettings, given["kafka"], feed=feed)
     cassandra = load(CassandraSettings, given["cassandra"], feed=feed)
     return kafka.bootstrap_servers, kafka.topic, cassandra.contact_points, cassandra.port, cassandra.keyspace
+
+
+def shares_venue(run_config: Mapping[str, Any]) -> bool:
+    """Whether a run with this config has trades of a venue that kept-alive runs have, too."""
+    configured = ((run_config.get("resources") or {}).get("feed") or {}).get("config") or {}
+    try:
+        return not _venues(configured).isdisjoint(_venues({}))
+    except ConfigError:  # it can't run, or takes the source from a variable: none is launched beside it
+        return True
+
+
+def _venues(given: Mapping[str, Any]) -> set[str]:
+    feed = load(FeedSettings, given)
+    return {*venues_of(feed, simulated=is_simulated(feed, api_key()))}

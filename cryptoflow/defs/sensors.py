@@ -6,7 +6,7 @@ import dagster as dg
 
 from cryptoflow.defs.jobs import STREAMING, aggregate, ingest, kafka_mode
 from cryptoflow.defs.repair import REPAIR
-from cryptoflow.defs.resources import works_here
+from cryptoflow.defs.resources import shares_venue, works_here
 from cryptoflow.defs.runs import draining_run, live_materializations, live_runs, own_home, past_runs
 from cryptoflow.defs.venue_history import BACKFILL_HISTORY
 from cryptoflow.launch import failure
@@ -35,7 +35,8 @@ def _at_work(instance: dg.DagsterInstance, job: str) -> str | None:
     """Which run does the job's work now."""
     home = own_home()
     for run in live_runs(instance, [each.name for each in STREAMING], home):
-        if run.job_name == job or (run.job_name == kafka_mode.name and works_here(run.run_config)):
+        of_job = run.job_name == job or (run.job_name == kafka_mode.name and works_here(run.run_config))
+        if of_job and (job != ingest.name or shares_venue(run.run_config)):
             return f"Run {run.run_id} of {run.job_name} is {run.status.value}."
     if run_id := draining_run(instance, job, home):
         return f"Run {run_id} is over in Dagster's record, but its process still drains."

@@ -44,8 +44,8 @@ class Feed:
 
     @property
     def venues(self) -> tuple[str, ...]:
-        """The names of those whose trades it has: two runs of one of them would do the same work."""
-        return (SIMULATOR,) if self.simulated else self.settings.venues or (CRYPTOCOMPARE.name,)
+        """As `venues_of` its settings."""
+        return venues_of(self.settings, simulated=self.simulated)
 
     @property
     def has_past(self) -> bool:
@@ -96,6 +96,11 @@ class Feed:
             for begin in range(0, len(subscriptions), most):
                 some = subscriptions[begin : begin + most]
                 yield Endpoint(venue, settings.venue_url(name), some, rest_url=settings.venue_rest_url(name))
+
+
+def venues_of(settings: FeedSettings, *, simulated: bool) -> tuple[str, ...]:
+    """The names of those whose trades a run has: two runs of one of them would do the same work."""
+    return (SIMULATOR,) if simulated else settings.venues or (CRYPTOCOMPARE.name,)
 
 
 def destination(topic: str, keyspace: str | None = None) -> str:

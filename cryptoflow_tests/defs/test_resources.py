@@ -14,6 +14,7 @@ from cryptoflow.defs.resources import (
     FeedResource,
     KafkaResource,
     SparkResource,
+    shares_venue,
     works_here,
 )
 from cryptoflow.errors import ConfigError
@@ -200,6 +201,25 @@ def test_whether_a_run_works_on_the_stores_of_the_environment(
     monkeypatch.setenv("CRYPTOCOMPARE_API_KEY", "a-key")
     assert works_here({"resources": config}) is here
     assert works_here({})
+
+
+@pytest.mark.parametrize(
+    ("config", "shares"),
+    [
+        ({}, True),
+        ({"source": "kraken,gemini"}, True),
+        ({"source": "gemini"}, False),
+        ({"source": "simulator"}, False),
+        ({"source": "cryptocompare"}, False),
+        ({"source": "nasdaq"}, True),
+    ],
+)
+def test_whether_a_run_has_trades_of_a_venue_of_the_environment(
+    config: dict[str, Any], shares: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRYPTOFLOW_SOURCE", "coinbase,kraken")
+    assert shares_venue({"resources": {"feed": {"config": config}}}) is shares
+    assert shares_venue({})
 
 
 SECRET = "s3cret-that-nobody-may-see"

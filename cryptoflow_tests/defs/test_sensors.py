@@ -108,6 +108,16 @@ def test_none_is_requested_beside_one_that_works(
         assert asked(sensor, instance) == f"Run {run.run_id} of {sensor.job_name} is {status.value}."
 
 
+def test_an_ingester_of_other_venues_does_not_stand_in_for_the_kept_one(
+    instance: dg.DagsterInstance, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRYPTOFLOW_SOURCE", "coinbase,kraken")
+    other: dict[str, Any] = {"resources": {"feed": {"config": {"source": "binance"}}}}
+    run = run_of("ingest", DagsterRunStatus.STARTED, instance, run_config=other)
+    with lease(home, run.run_id, "part"):
+        assert asked(keep_ingest_running, instance) is None
+
+
 @pytest.mark.parametrize("status", ALIVE)
 def test_a_run_is_given_time_to_start_and_to_end(
     status: DagsterRunStatus, instance: dg.DagsterInstance, home: Path

@@ -248,7 +248,8 @@ def test_a_handshake_refused_for_the_key_is_final_and_any_other_is_not() -> None
 
 
 def test_a_refused_key_tells_that_the_free_plan_is_over_and_names_the_sources_that_need_none() -> None:
-    for refused in (judge("401", "UNAUTHORIZED"), judge("500", "INVALID_API_KEY"), judge_status(401), judge_status(403)):
+    judged = judge("401", "UNAUTHORIZED"), judge("500", "INVALID_API_KEY"), judge_status(401), judge_status(403)
+    for refused in judged:
         assert isinstance(refused, UnauthorizedError)
         assert "free plan has ended" in str(refused)
         assert "`--source coinbase,binance,kraken`" in str(refused)
