@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -575,3 +577,47 @@ def test_a_socket_without_trades_is_opened_anew_unless_the_venue_proves_that_the
         at_work.until(lambda stats: stats.heartbeats >= 40 or stats.connects > 1)
         stats = at_work.end()
     assert (stats.connects, stats.silent_pairs) == (connects, 0)
+
+
+def test_recorded_disconnects_without_a_lost_trade_are_no_gap(shared: Path) -> None:
+    """Trades of Binance with the places at which somebody's client lost its socket."""
+    [file] = (shared / "data" / "barter-rs").glob("*.json")
+    sockets: list[list[bytes]] = [[]]
+    for each in json.loads(file.read_text()):
+        if "Reconnecting" in each:
+            sockets.append([])
+        else:
+            sockets[-1].append(binance_frame(each["Item"]["Ok"]))
+    *cut, last = ([BINANCE.accepted, *frames] for frames in sockets)
+    with feed(*(sends(frames, cut=True) for frames in cut), sends(last, cut=False)) as url:
+        at_work = run(endpoint(BINANCE, url, "0~Binance~BTC~USDT", "0~Binance~SOL~USDT"))
+        at_work.until(lambda stats: stats.trades == sum(map(len, sockets)))
+        stats = at_work.end()
+    assert (stats.connects, stats.gap_count, stats.duplicates) == (4, 0, 0)
+    assert len(set(at_work.sink.ids)) == 21
+
+
+def binance_frame(item: dict[str, Any]) -> bytes:
+    """A trade in another program's words, as Binance had said it."""
+    trade, symbol = item["kind"]["Trade"], {0: "BTCUSDT", 2: "SOLUSDT"}[item["instrument"]]
+    time_ms = round(datetime.fromisoformat(item["time_exchange"]).timestamp() * 1000)
+    data = {
+        "e": "trade", "E": time_ms, "s": symbol, "t": int(trade["id"]), "p": f"{trade['price']:.8f}",
+        "q": f"{trade['amount']:.8f}", "T": time_ms, "m": trade["side"] == "Sell", "M": True,
+    }  # fmt: skip
+    return dumped({"stream": f"{symbol.lower()}@trade", "data": data})
+
+
+def sends(frames: Sequence[bytes], *, cut: bool) -> Script:
+    """Sends the frames once it is asked for something, and then breaks the connection, or waits for the end."""
+
+    def script(server: ServerConnection) -> None:
+        server.recv()
+        for frame in frames:
+            server.send(frame, text=True)
+        if cut:
+            server.socket.shutdown(socket.SHUT_RDWR)
+        else:
+            farewell(server, BINANCE)
+
+    return script
