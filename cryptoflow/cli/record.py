@@ -15,6 +15,7 @@ from cryptoflow.render import new_console
 from cryptoflow.runtime.metrics import FeedMetrics
 from cryptoflow.runtime.stop import Deadline, checked_timeout_s, stop_on_signals
 from cryptoflow.settings import FeedSettings, api_key, load
+from cryptoflow.simulator.config import VENUES as SIMULATED
 
 LOOK_S = 0.25
 
@@ -45,13 +46,14 @@ def record(
             feeding.end()
         finally:
             feeding.stop()
+    if not recorder.frames:
+        typer.echo("No frame came, so no file is written; `cryptoflow doctor --source NAME` tells what is in the way.")
+        raise typer.Exit(1)
     typer.echo(f"{file} has {_counts(recorder, feeding.metrics())}, in {file.stat().st_size:,} bytes.")
     if recorder.left_out:
         typer.echo(f"{recorder.left_out:,} frames were no text and are left out.")
-    for venue in sorted(recorder.frames):
+    for venue in sorted(recorder.frames.keys() & set(SIMULATED)):
         typer.echo(f"replay it: cryptoflow simulate --venue {venue} --replay {file}")
-    if not recorder.frames:
-        raise typer.Exit(1)
 
 
 def _tell(event: ClientEvent) -> None:

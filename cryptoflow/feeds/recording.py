@@ -15,7 +15,7 @@ from cryptoflow.venues.base import Received, Session, hide
 
 
 class Recorder:
-    """A file that is made anew: JSON lines (`model.recording`), gzipped if its name ends with .gz.
+    """A new file of JSON lines (`model.recording`), gzipped if its name ends with .gz; without a frame there is none.
 
     Raises:
         ConfigError: it can't be made, or is there already.
@@ -68,6 +68,8 @@ class Recorder:
         except OSError as fault:
             if error is None:
                 raise self._fault(fault) from None
+        if not self.frames:
+            self.path.unlink()
 
     def _fault(self, error: OSError) -> PrerequisiteError:
         return PrerequisiteError(
@@ -84,13 +86,16 @@ class _Overheard(Session):
         self._session, self._recorder, self._endpoint, self._socket = session, recorder, endpoint, socket
 
     def receive(self, frame: bytes, now_s: float, *, binary: bool = False) -> Received:
+        """As for all."""
         self._recorder.write(self._endpoint, self._socket, frame)
         return self._session.receive(frame, now_s, binary=binary)
 
     def leave(self) -> None:
+        """As for all."""
         self._session.leave()
 
     def frames_to_send(self) -> list[str]:
+        """As for all."""
         return self._session.frames_to_send()
 
 

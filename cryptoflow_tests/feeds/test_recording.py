@@ -142,6 +142,7 @@ def test_no_recording_is_written_over(tmp_path: Path) -> None:
 def test_a_full_disk_ends_it_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "open", lambda path, mode: open("/dev/full", "wb"))  # noqa: PTH123, SIM115
     url = "ws://127.0.0.1:1"
+    (tmp_path / "frames.jsonl").touch()
     with pytest.raises(PrerequisiteError, match="can't be written on"), Recorder(tmp_path / "frames.jsonl") as recorder:
         recorder.write(Endpoint(CRYPTOCOMPARE, url, ("0~Kraken~BTC~USD",)), 1, b"{}")
 
