@@ -39,7 +39,9 @@ def simulate(
     pair: Annotated[list[str] | None, typer.Option(help="What the venue trades, as BTC-USD; may be repeated.")] = None,
     rate: Annotated[float, typer.Option(min=0, help="Trades/s to generate; 0: unlimited.")] = 100.0,
     seed: Annotated[int, typer.Option(help="Seed of prices, quantities and faults.")] = 0,
-    replay: Annotated[Path | None, typer.Option(help="Send this file's frames (JSON lines, .gz or plain).")] = None,
+    replay: Annotated[
+        Path | None, typer.Option(help="Send a recording's frames, as `cryptoflow record` writes them.")
+    ] = None,
     speed: Annotated[float, typer.Option(min=0, help="Of the replay: 1 as recorded, 0 unlimited.")] = 1.0,
     max_trades: Annotated[
         int | None, typer.Option(min=0, help="Generate so many trades, then only heartbeats.")

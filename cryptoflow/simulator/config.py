@@ -49,7 +49,8 @@ class SimulatorConfig:
     other_flags_share: float = 0.02
     """Share of trades whose flags are "4" (unknown side), "9" or "10" (reversed) in place of "1" and "2"."""
     replay: Path | None = None
-    """Send the frames of this file (JSON lines, plain or .gz) in place of generated trades."""
+    """Send the frames of this file (lines as `cryptoflow record` writes them, or frames by themselves, plain or .gz) in
+    place of generated trades; a venue's REST then tells the trades of the file, as far as it was sent."""
     speed: float = 1.0
     """Of a replay: 1 as recorded, 10 ten times as fast, 0 as fast as the socket carries."""
     record: bool = False
