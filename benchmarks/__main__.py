@@ -4,6 +4,7 @@ Services and data are made for the run. The ratios count: both sides run in turn
 """
 
 import argparse
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -22,7 +23,7 @@ MOST_INGESTED = 500_000
 """Trades for the ingester; their frames are in the feed's memory."""
 
 MOST_OTHERS_CORES = 0.5
-"""What others, Kafka and Cassandra included, may use of the cores while catch-up is measured."""
+"""What others may use of the cores while it is measured: in catch-up Kafka and Cassandra included."""
 
 
 def catch_up_part(
@@ -74,19 +75,28 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:,}"
 
 
-def ingest_part(trades: int, kafka: KafkaSettings, console: Console) -> dict[str, Any]:
+def ingest_part(given: argparse.Namespace, kafka: KafkaSettings, console: Console) -> dict[str, Any]:
     """Measure, and print."""
-    figures = ingest.measure(min(trades // 4, MOST_INGESTED), kafka.model_copy(update={"topic": f"{kafka.topic}-in"}))
-    table = Table("stage", "trades/s", "of its ceiling")
-    table.add_row("socket, received only", f"{figures['received_only_per_s']:,}", "100%")
-    table.add_row("socket -> Kafka, acknowledged", f"{figures['acknowledged_per_s']:,}", f"{figures['share']:.0%}")
+    figures = ingest.measure(min(given.trades // 4, MOST_INGESTED), kafka, given.patience)
+    table = Table("socket to Kafka, acknowledged", "trades/s", "of received only", "cores that others used")
+    for name, way in figures["ways"].items():
+        label = name.replace("_", " ")
+        table.add_row(label, f"{way['trades_per_s']:,}", f"{way['share']:.0%}", str(way["others_cores"]))
     console.print(table)
     return figures
 
 
-def quiet(engines: dict[str, dict[str, Any]]) -> bool:
+def quiet(others_cores: Iterable[float]) -> bool:
     """Whether others left the machine alone in every run: else the ratios are of who was disturbed more."""
-    return all(cores <= MOST_OTHERS_CORES for figures in engines.values() for cores in figures["others_cores"])
+    return all(cores <= MOST_OTHERS_CORES for cores in others_cores)
+
+
+def keep_if_quiet(part: str, figures: dict[str, Any], others_cores: Iterable[float], console: Console) -> None:
+    """Into the file of results, unless others disturbed it."""
+    if quiet(others_cores):
+        keep(part, figures)
+    else:
+        console.print("Not kept: others used the machine meanwhile, so the times can't be compared.")
 
 
 def options() -> argparse.Namespace:
@@ -111,14 +121,13 @@ def main() -> None:
         if given.only != "ingest":
             with circumstances() as told:
                 figures = catch_up_part(given, kafka, cassandra, console)
-            if quiet(figures["engines"]) or given.keep:
-                keep(f"catch_up_{given.trades}", told | figures)
-            else:
-                console.print("Not kept: others used the machine meanwhile, so the times can't be compared.")
+            cores = [cores for engine in figures["engines"].values() for cores in engine["others_cores"]]
+            keep_if_quiet(f"catch_up_{given.trades}", told | figures, [] if given.keep else cores, console)
         if given.only != "catch-up":
             with circumstances() as told:
-                figures = ingest_part(given.trades, kafka, console)
-            keep("ingest", told | figures)
+                figures = ingest_part(given, kafka, console)
+            cores = [way["others_cores"] for way in figures["ways"].values()]
+            keep_if_quiet("ingest", told | figures, [] if given.keep else cores, console)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,25 @@
-"""From the socket into Kafka, against a client that only receives; the feed is a process of its own."""
+"""From the socket into Kafka, by each producer, against a client that only receives; the feed is a process of its own.
 
+All count from the subscription on.
+"""
+
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from websockets.sync.client import connect
 
 from benchmarks.environment import program_env
 from benchmarks.frame_server import WRITER
-from benchmarks.measured import end
+from benchmarks.measured import await_quiet, end, machine_busy_s, watched
 from benchmarks.trades import PAIRS
+from cryptoflow.feeds.events import ClientEvent, Connected
 from cryptoflow.feeds.source import Feed
 from cryptoflow.pipeline.ingest import ingest
 from cryptoflow.pipeline.part import RunContext
@@ -21,6 +28,10 @@ from cryptoflow.runtime.stop import Stop
 from cryptoflow.settings import FeedSettings, KafkaSettings, home
 
 SUBSCRIPTIONS = [f"0~{'~'.join(pair)}" for pair in PAIRS[WRITER]]
+
+
+PRODUCERS = ("kafka-python", "confluent-kafka")
+"""As KAFKA_PRODUCER names them."""
 
 
 @contextmanager
@@ -49,30 +60,50 @@ def receive_s(url: str, trades: int) -> float:
 
 
 def ingest_s(url: str, trades: int, kafka: KafkaSettings) -> float:
-    """Seconds that the ingester takes until Kafka has acknowledged so many trades."""
+    """Seconds until the ingester knows that Kafka has acknowledged so many trades; it looks four times a second."""
     stop = Stop()
+    begun_s = ended_s = 0.0
+
+    def happened(event: ClientEvent) -> None:
+        nonlocal begun_s
+        if isinstance(event, Connected):
+            begun_s = time.perf_counter()
 
     def report(metrics: PartMetrics) -> None:
+        nonlocal ended_s
         assert isinstance(metrics, IngestMetrics)
-        if metrics.acknowledged + metrics.feed.duplicates >= trades:
+        if metrics.acknowledged + metrics.feed.duplicates >= trades and not stop.is_set():
+            ended_s = time.perf_counter()
             stop.set()
 
     settings = FeedSettings(subscriptions=",".join(SUBSCRIPTIONS))
-    begun_s = time.perf_counter()
-    ingest(
-        Feed(url, settings, simulated=True), kafka, RunContext(home(), stop=stop, report=report, report_every_s=0.05)
-    )
-    return time.perf_counter() - begun_s
+    run = RunContext(home(), stop=stop, report=report, report_every_s=0.05, on_event=happened)
+    ingest(Feed(url, settings, simulated=True), kafka, run)
+    return ended_s - begun_s
 
 
-def measure(trades: int, kafka: KafkaSettings) -> dict[str, Any]:
-    """The figures, in trades/s."""
+def rate(trades: int, taken: Callable[[], float], patience_s: float) -> dict[str, Any]:
+    """Trades/s of what takes so many seconds, and the cores that others used meanwhile."""
+    await_quiet(patience_s)
+    begun_s, busy_s = time.perf_counter(), machine_busy_s()
+    with watched(os.getpid()) as watch:
+        watch.look()
+        before_s = watch.cpu_s
+        seconds = taken()
+        watch.look()
+    all_s, ours_s = machine_busy_s() - busy_s, watch.cpu_s - before_s
+    others = max(all_s - ours_s, 0) / (time.perf_counter() - begun_s)
+    return {"trades_per_s": round(trades / seconds), "others_cores": round(others, 2)}
+
+
+def measure(trades: int, kafka: KafkaSettings, patience_s: float) -> dict[str, Any]:
+    """The figures of each way: trades/s, and how many times those of the client that only receives that is."""
+    ways: dict[str, Any] = {}
     with feed(trades) as url:
-        received = trades / receive_s(url, trades)
-        acknowledged = trades / ingest_s(url, trades, kafka)
-    return {
-        "trades": trades,
-        "received_only_per_s": round(received),
-        "acknowledged_per_s": round(acknowledged),
-        "share": round(acknowledged / received, 3),
-    }
+        ways["received_only"] = rate(trades, lambda: receive_s(url, trades), patience_s)
+        for producer in PRODUCERS:
+            own = kafka.model_copy(update={"topic": f"bench-{uuid.uuid4().hex}", "producer": producer})
+            ways[producer] = rate(trades, partial(ingest_s, url, trades, own), patience_s)
+    for way in ways.values():
+        way["share"] = round(way["trades_per_s"] / ways["received_only"]["trades_per_s"], 3)
+    return {"trades": trades, "ways": ways}

@@ -254,6 +254,11 @@ class KafkaSettings(Settings):
     delivery_timeout_s: Positive = _setting(
         "KAFKA_DELIVERY_TIMEOUT", 120.0, "how long Kafka may be gone before the run fails, in s"
     )
+    producer: Literal["auto", "kafka-python", "confluent-kafka"] = _setting(
+        "KAFKA_PRODUCER",
+        "auto",
+        "what sends trades: kafka-python, or confluent-kafka of the extra `fast`; auto: that one if it is installed",
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = _setting(
         "KAFKA_SECURITY_PROTOCOL", "PLAINTEXT", "how to talk to the broker"
     )

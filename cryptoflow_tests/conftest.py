@@ -75,6 +75,7 @@ hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine
 hypothesis.settings.load_profile("untimed")
 
 os.environ.setdefault("SPARK_SUBMIT_OPTS", ONE_COMPILER)
+os.environ.setdefault("KAFKA_PRODUCER", "kafka-python")  # what runs of most users take; the tests of kafka_io take both
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of many processes compiles the package anew
 
 

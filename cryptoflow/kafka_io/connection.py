@@ -85,12 +85,17 @@ def our_errors(settings: KafkaSettings, what: str) -> Iterator[None]:
     try:
         yield
     except _SILENCE:  # a refused login too: kafka-python tries it again and again
-        raise KafkaUnreachableError(
-            f"Kafka at {settings.bootstrap_servers} takes connections but does not answer; "
-            "see that it is well, and check KAFKA_SECURITY_PROTOCOL, KAFKA_USERNAME and KAFKA_PASSWORD."
-        ) from None
+        raise no_answer(settings) from None
     except errors.KafkaError as error:
         raise KafkaError(f"Kafka at {settings.bootstrap_servers} refused {what}: {error}") from None
+
+
+def no_answer(settings: KafkaSettings) -> KafkaUnreachableError:
+    """The error of brokers that listen and do not answer."""
+    return KafkaUnreachableError(
+        f"Kafka at {settings.bootstrap_servers} takes connections but does not answer; "
+        "see that it is well, and check KAFKA_SECURITY_PROTOCOL, KAFKA_USERNAME and KAFKA_PASSWORD."
+    )
 
 
 def knock(settings: KafkaSettings) -> None:

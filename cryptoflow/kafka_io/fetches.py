@@ -14,8 +14,8 @@ from kafka.structs import OffsetAndMetadata
 
 from cryptoflow.errors import DeliveryError
 from cryptoflow.kafka_io.connection import admin_client, our_errors
+from cryptoflow.kafka_io.kafka_python import producer_config, shut
 from cryptoflow.kafka_io.log import Log
-from cryptoflow.kafka_io.producer import producer_config, shut
 from cryptoflow.kafka_io.records import records_between
 from cryptoflow.model.trade import kafka_key, read_trade
 from cryptoflow.runtime.retry import retried

@@ -9,7 +9,7 @@ from kafka import KafkaProducer, errors
 
 from cryptoflow.errors import DeliveryError
 from cryptoflow.kafka_io.connection import our_errors
-from cryptoflow.kafka_io.producer import producer_config, shut
+from cryptoflow.kafka_io.kafka_python import producer_config, shut
 from cryptoflow.model.trade import kafka_key
 from cryptoflow.settings import KafkaSettings
 from cryptoflow.venues.base import Recorded, Unreadable

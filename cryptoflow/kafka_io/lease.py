@@ -15,7 +15,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
 
 from cryptoflow.errors import AlreadyRunningError, KafkaError, LeaseLostError
 from cryptoflow.kafka_io.connection import ANSWER_TIMEOUT_S, client_config, our_errors
-from cryptoflow.kafka_io.producer import shut
+from cryptoflow.kafka_io.kafka_python import shut
 from cryptoflow.kafka_io.topics import leases_topic
 from cryptoflow.runtime.holder import Holder
 from cryptoflow.runtime.lease_log import (

@@ -77,7 +77,7 @@ def backfilled(dagster: DagsterDev, simulator: Simulator) -> Any:
         before, more = simulator.tally.requests.total(), rng.randint(15, 40)
         awaited(
             lambda: simulator.tally.requests.total() > before + more, "requests of a run", ended_s - time.monotonic()
-        )  # noqa: B023
+        )
         kill(worker for run in dagster.runs() if (worker := dagster.worker(run.run_id)))
 
     def over() -> Any:

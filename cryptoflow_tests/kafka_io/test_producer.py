@@ -1,4 +1,4 @@
-"""The producer against a real broker: what it says is acknowledged is in the topic, once."""
+"""The producer against a real broker, by each client: what it says is acknowledged is in the topic, once."""
 
 import threading
 import time
@@ -7,11 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.partitioner import DefaultPartitioner
 
 from cryptoflow.errors import DeliveryError, KafkaError, KafkaUnreachableError
 from cryptoflow.feeds.sink import Sink
+from cryptoflow.feeds.socket import MAX_FRAME_BYTES
 from cryptoflow.kafka_io import producer as producer_module
+from cryptoflow.kafka_io.connection import admin_client
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.model.trade import Trade, kafka_key
@@ -20,6 +23,24 @@ from cryptoflow_tests.mortal import MortalKafka
 
 Make = Callable[..., tuple[Trade, bytes]]
 Read = Callable[[KafkaSettings, str], list[Any]]
+
+
+CREATE_TIME = 0
+"""Kafka's number of records that the producer has stamped."""
+
+CLIENTS = ("kafka-python", "confluent-kafka")
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request: pytest.FixtureRequest) -> str:
+    """The library that sends, as KAFKA_PRODUCER names it."""
+    return str(request.param)
+
+
+@pytest.fixture
+def settings(settings: KafkaSettings, client: str) -> KafkaSettings:
+    """The session's Kafka, a topic that is not made yet, and a client."""
+    return settings.model_copy(update={"producer": client})
 
 
 leaks = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -120,6 +141,73 @@ def test_dead_letters_keep_the_frame_and_tell_why_and_where(settings: KafkaSetti
     assert dict(third.headers) == {"reason": b"no type", "source": b"aggregate", "venue": b"kraken"}
 
 
+def test_a_record_has_the_time_it_was_sent_at(settings: KafkaSettings, trade: Make, read: Read) -> None:
+    make_topics(settings)
+    begun_ms = int(time.time() * 1000)
+    with TradeProducer(settings) as producer:
+        producer.trade(*trade(1))
+        producer.dead_letter(b"", "empty")
+    ended_ms = int(time.time() * 1000)
+    for topic in (settings.topic, settings.dead_letter_topic):
+        (record,) = read(settings, topic)
+        assert begun_ms <= record.timestamp <= ended_ms
+        assert record.timestamp_type == CREATE_TIME
+
+
+def test_whoever_reads_what_is_acknowledged_meanwhile_sees_it_grow_and_never_too_much(
+    settings: KafkaSettings, trade: Make
+) -> None:
+    make_topics(settings)
+    seen, over = [0], threading.Event()
+    with TradeProducer(settings) as producer:
+
+        def look() -> None:
+            while not over.is_set():
+                seen.append(producer.acked)
+
+        reader = threading.Thread(target=look)
+        reader.start()
+        for number in range(3000):
+            producer.trade(*trade(number))
+        producer.dead_letter(b"", "empty")
+        producer.flush()
+        over.set()
+        reader.join()
+        assert producer.acked == 3000
+    assert seen == sorted(seen)
+    assert seen[-1] <= 3000
+
+
+def test_what_fails_is_told_at_the_next_trade_however_late_it_comes(settings: KafkaSettings, trade: Make) -> None:
+    make_topics(settings)
+    with admin_client(settings, "to limit the topic") as admin:
+        limit = ConfigResource(ConfigResourceType.TOPIC, settings.topic, configs={"max.message.bytes": "1000"})
+        admin.alter_configs([limit])
+    producer = TradeProducer(settings)
+    producer.trade(trade(1)[0], b"x" * 2000)
+
+    def go_on() -> None:
+        for number in range(200):  # 10 s: the first one after the refusal is enough
+            time.sleep(0.05)
+            producer.trade(*trade(number))
+
+    with pytest.raises(DeliveryError, match="did not take a record"):
+        go_on()
+    with pytest.raises(DeliveryError, match="did not take a record"):
+        producer.flush()
+    with pytest.raises(DeliveryError):
+        producer.close()
+
+
+def test_the_largest_frame_of_a_feed_fits(settings: KafkaSettings, read: Read) -> None:
+    make_topics(settings)
+    frame = b"x" * MAX_FRAME_BYTES
+    with TradeProducer(settings) as producer:
+        producer.dead_letter(frame, "it is long")
+    (record,) = read(settings, settings.dead_letter_topic)
+    assert record.value == frame
+
+
 def test_a_topic_that_was_not_made_is_named(settings: KafkaSettings) -> None:
     with pytest.raises(KafkaError, match=f"no Kafka topic {settings.topic}"):
         TradeProducer(settings)
@@ -128,7 +216,7 @@ def test_a_topic_that_was_not_made_is_named(settings: KafkaSettings) -> None:
 def test_a_frame_too_large_for_kafka_is_told(settings: KafkaSettings, trade: Make) -> None:
     make_topics(settings)
     producer = TradeProducer(settings)
-    with pytest.raises(DeliveryError, match="larger than"):
+    with pytest.raises(DeliveryError, match=r"larger than|too large"):
         producer.trade(trade(1)[0], b"x" * 2_000_000)
     with pytest.raises(DeliveryError):
         producer.close()
@@ -136,9 +224,10 @@ def test_a_frame_too_large_for_kafka_is_told(settings: KafkaSettings, trade: Mak
 
 @leaks
 def test_a_killed_broker_is_told_once_the_delivery_times_out_and_stays_told(
-    mortal_kafka: MortalKafka, trade: Make, topic: str
+    mortal_kafka: MortalKafka, trade: Make, topic: str, client: Any
 ) -> None:
-    settings = KafkaSettings(bootstrap_servers=mortal_kafka.server, topic=topic, delivery_timeout_s=2)
+    server = mortal_kafka.server
+    settings = KafkaSettings(bootstrap_servers=server, topic=topic, delivery_timeout_s=2, producer=client)
     make_topics(settings)
     producer = TradeProducer(settings, max_unacknowledged=1000)
     send(producer, [trade(number) for number in range(100)])
@@ -160,9 +249,10 @@ def test_a_killed_broker_is_told_once_the_delivery_times_out_and_stays_told(
 
 @leaks
 def test_a_full_producer_blocks_and_goes_on_when_kafka_is_back(
-    mortal_kafka: MortalKafka, trade: Make, read: Read, topic: str
+    mortal_kafka: MortalKafka, trade: Make, read: Read, topic: str, client: Any
 ) -> None:
-    settings = KafkaSettings(bootstrap_servers=mortal_kafka.server, topic=topic, delivery_timeout_s=60)
+    server = mortal_kafka.server
+    settings = KafkaSettings(bootstrap_servers=server, topic=topic, delivery_timeout_s=60, producer=client)
     make_topics(settings)
     producer = TradeProducer(settings, max_unacknowledged=500)
     producer.trade(*trade(0))
