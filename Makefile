@@ -8,7 +8,7 @@ WORKERS ?= 2
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java browser run test test-fast screenshots check format lock bench deaths clean
+.PHONY: help setup java browser prometheus run test test-fast screenshots check format lock bench deaths clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,16 @@ browser: java # not at once with it: both may call apt-get
 	  echo "There is no browser for the test of the UI: install Chromium (Debian: apt-get install -y chromium)." >&2; \
 	} >/dev/null
 
+# The same of Prometheus, which checks its rules and answers the dashboards' queries.
+FIND_PROMETHEUS := command -v promtool
+prometheus: browser # not at once with it
+	@{ $(FIND_PROMETHEUS) || { test "$$(id -u)" = 0 && command -v apt-get && { \
+	    echo "Installing prometheus for the tests of alerts and dashboards: half a minute, once." >&2; \
+	    export DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes; apt-get update -qq && \
+	    apt-get install -y -qq --no-install-recommends prometheus; }; $(FIND_PROMETHEUS); } || \
+	  echo "There is no promtool for the tests of alerts and dashboards: install Prometheus (Debian: apt-get install -y prometheus)." >&2; \
+	} >/dev/null
+
 # uv takes a third of pip's time; pip knows the mirrors of a pip.conf, which uv does not.
 $(READY): requirements.lock pyproject.toml
 	@echo "Setting up $(VENV): a minute or two, once."
@@ -49,7 +59,7 @@ $(READY): requirements.lock pyproject.toml
 run: setup ## Set up, start all it needs, show the candles (ARGS="--timeout 60 ..." for options)
 	@$(BIN)/cryptoflow run $(ARGS)
 
-test: setup browser ## Set up, and run every test, the ones on real Kafka, Spark and Cassandra included
+test: setup browser prometheus ## Set up, and run every test, the ones on real Kafka, Spark and Cassandra included
 	$(BIN)/pytest --numprocesses $(WORKERS) $(ARGS)
 
 test-fast: $(READY) ## Run the tests that need no service and no JVM: a minute at most

@@ -11,6 +11,7 @@ from cryptoflow.cli.candles import candles
 from cryptoflow.cli.deadletters import deadletters_app
 from cryptoflow.cli.doctor import doctor
 from cryptoflow.cli.gaps import gaps
+from cryptoflow.cli.metrics import metrics
 from cryptoflow.cli.parity import parity
 from cryptoflow.cli.record import record
 from cryptoflow.cli.repair import repair
@@ -45,6 +46,7 @@ app.command()(run)
 app.command()(candles)
 app.command()(repair)
 app.command()(gaps)
+app.command()(metrics)
 app.command()(parity)
 app.command()(record)
 app.command()(simulate)

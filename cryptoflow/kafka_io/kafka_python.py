@@ -120,8 +120,9 @@ def shut(producer: KafkaProducer, *, force: bool) -> None:
 
 
 def producer_config(settings: KafkaSettings) -> dict[str, Any]:
+    """The arguments of a producer of kafka-python that loses and repeats nothing."""
     delivery_ms, request_ms = timeouts_ms(settings)
-    return clientproducer_config(settings) | {
+    return client_config(settings) | {
         "acks": "all",
         "enable_idempotence": True,
         "linger_ms": LINGER_MS,

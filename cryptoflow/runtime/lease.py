@@ -110,6 +110,11 @@ def working_runs(home: Path) -> list[str]:
     return sorted({path.parent.name for path in home.glob(f"runs/*/*{SUFFIX}") if held(path)})
 
 
+def working_parts(home: Path, run_id: str) -> dict[str, bool]:
+    """The parts of the run that work, and whether each is overdue with its progress."""
+    return {path.stem: _is_overdue(path, 0) for path in sorted(_leases(home, run_id)) if held(path)}
+
+
 def stalled(home: Path, run_id: str, margin_s: float = 0) -> bool:
     """Whether a part of the run works and is overdue with its progress by more than `margin_s`."""
     return any(held(path) and _is_overdue(path, margin_s) for path in _leases(home, run_id))

@@ -185,3 +185,73 @@ class ProcessMetrics(Metrics, frozen=True):
     trades_per_s: Annotated[float | None, _gauge("trades that it takes in a second")] = None
     watermark_delay_s: Annotated[float | None, _gauge("how far the watermark is behind the clock")] = None
     memory_mb: Annotated[float | None, _gauge("resident memory of the process and its children")] = None
+
+
+class RunMetrics(Metrics, frozen=True):
+    """Of a part of a run, as its lease tells."""
+
+    live: Annotated[int, _gauge("runs whose process works")] = 0
+    stalled: Annotated[int, _gauge("those of them that are overdue with their progress")] = 0
+
+
+class StoreMetrics(Metrics, frozen=True):
+    """Of Kafka, or of Cassandra."""
+
+    up: Annotated[int, _gauge("1: it has answered at the last look; 0: what it knows is left out here")] = 0
+
+
+class LogMetrics(Metrics, frozen=True):
+    """Of the topics, by what Kafka and the table `progress` say: they know of all runs, on all machines."""
+
+    records: Annotated[int | None, _counter("records that the topic of trades was ever given")] = None
+    dead_letters: Annotated[int | None, _counter("dead letters that were ever written")] = None
+    lag_trades: Annotated[int | None, _gauge("trades in Kafka and in no committed batch")] = None
+    lag_s: Annotated[float | None, _gauge("how long the oldest of them waits; 0: there is none")] = None
+    deleted_trades: Annotated[int | None, _gauge("trades that Kafka has deleted before they were aggregated")] = None
+
+
+class TablesMetrics(Metrics, frozen=True):
+    """Of the tables as a whole."""
+
+    finished_s: Annotated[float | None, _time("windows that end by then are finished")] = None
+    aggregating: Annotated[int | None, _gauge("1: a run, on whichever machine, holds the lease of aggregation")] = None
+
+
+class PairMetrics(Metrics, frozen=True):
+    """Of a pair on a market, by the tables."""
+
+    newest_candle_s: Annotated[float | None, _time("the end of the newest window that has a candle")] = None
+    waiting_trades: Annotated[int, _gauge("trades that wait for a repair")] = 0
+    repairable_trades: Annotated[int, _gauge("those of them whose windows are finished, so that a repair can run")] = 0
+    last_repair_s: Annotated[float | None, _time("the last repair of one of its hours")] = None
+
+
+class VerdictMetrics(Metrics, frozen=True):
+    """Of a verdict on the hours of a pair."""
+
+    hours: Annotated[int, _gauge("hours, of the newest that have a verdict, with this one")] = 0
+
+
+class HomeMetrics(Metrics, frozen=True):
+    """Of the disk that CRYPTOFLOW_HOME is on."""
+
+    disk_free_bytes: Annotated[int, _gauge("bytes that are free")] = 0
+    disk_size_bytes: Annotated[int, _gauge("bytes that it holds")] = 0
+
+
+EXPORTED: tuple[type[Metrics], ...] = (
+    FeedMetrics,
+    StreamMetrics,
+    IngestMetrics,
+    AggregateMetrics,
+    MemoryMetrics,
+    RepairMetrics,
+    RunMetrics,
+    StoreMetrics,
+    LogMetrics,
+    TablesMetrics,
+    PairMetrics,
+    VerdictMetrics,
+    HomeMetrics,
+)
+"""The kinds that a monitoring system is told."""
