@@ -14,12 +14,10 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from dagster._core.instance.config import dagster_instance_config
 
 from cryptoflow.cli import app
 from cryptoflow.cli.options import MODELS
 from cryptoflow.definitions import defs
-from cryptoflow.local.jars import SETS
 from cryptoflow.settings import old_env, settings_of
 from cryptoflow.tables.schema import TABLES, create_table
 
@@ -27,7 +25,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted(
     [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md"), *(REPOSITORY / "docker").glob("*.md")]
 )
-COMPOSE = REPOSITORY / "docker" / "compose.yaml"
 
 OTHER_VARIABLES = {
     "CRYPTOCOMPARE_API_KEY",
@@ -222,71 +219,13 @@ def test_the_newest_entry_of_the_changelog_is_of_this_version() -> None:
     assert newest[1] == version[1]
 
 
-def test_the_containers_have_the_versions_of_the_jars() -> None:
-    kafka, cassandra = (SETS[name].modules[0][2] for name in ("kafka", "cassandra"))
-    assert yaml.safe_load(COMPOSE.read_text())["services"]["kafka"]["image"] == f"apache/kafka:{kafka}"
-    assert f"FROM cassandra:{cassandra}\n" in (COMPOSE.parent / "cassandra.Dockerfile").read_text()
-
-
-def test_the_containers_get_only_variables_that_exist() -> None:
-    services = yaml.safe_load(COMPOSE.read_text())["services"]
-    ours = [services[name] for name in ("pipeline", "webserver", "daemon")]
-    assert set().union(*(each["environment"] for each in ours)) <= variables() | STORAGE_VARIABLES
-    alike = [{name: value for name, value in each["environment"].items() if name != "SPARK_LOCAL_IP"} for each in ours]
-    assert alike[0] == alike[1] == alike[2]
-
-
-def test_the_containers_know_what_names_the_topic_and_the_keyspace() -> None:
-    given = yaml.safe_load(COMPOSE.read_text())["services"]["pipeline"]["environment"]
-    deciding = ("CRYPTOCOMPARE_API_KEY", "CRYPTOFLOW_SOURCE", "KAFKA_TOPIC", "CASSANDRA_KEYSPACE")
-    assert {name: given.get(name) for name in deciding} == {name: f"${{{name}:-}}" for name in deciding}
-
-
-def test_the_spark_ui_can_be_reached_from_outside_of_its_container() -> None:
-    pipeline = yaml.safe_load(COMPOSE.read_text())["services"]["pipeline"]
-    assert pipeline["environment"]["SPARK_LOCAL_IP"] == "0.0.0.0"
-    assert "127.0.0.1:4000:4000" in pipeline["ports"]
-
-
-def test_the_containers_schedules_and_history_can_be_set_from_outside() -> None:
-    given = yaml.safe_load(COMPOSE.read_text())["services"]["daemon"]["environment"]
-    wanted = {env for model in SETTINGS_PAGE["AUTOMATION"] for _, _, env in settings_of(model)}
-    assert {env: given.get(env) for env in wanted} == {env: f"${{{env}:-}}" for env in wanted}
-
-
-def test_the_containers_database_is_the_one_that_dagster_is_told(tmp_path: Path) -> None:
-    (tmp_path / "dagster.yaml").write_text((REPOSITORY / "dagster.yaml").read_text() + STORAGE.read_text())
-    config, _ = dagster_instance_config(str(tmp_path))
-    [(kind, told)] = config["storage"].items()
-    assert (kind, told["postgres_db"].pop("scheme")) == ("postgres", "postgresql+psycopg2")
-    services = yaml.safe_load(COMPOSE.read_text())["services"]
-    given = services["pipeline"]["environment"]
-    values = {name: given[value["env"]] for name, value in told["postgres_db"].items()}
-    database = services["postgres"]["environment"]
-    assert values == {
-        "hostname": "postgres",
-        "db_name": database["POSTGRES_DB"],
-        "username": database["POSTGRES_USER"],
-        "password": database["POSTGRES_PASSWORD"],
-    }
-
-
 def test_the_driver_of_the_database_fits_the_locked_dagster() -> None:
     ours, extra = (
         dict(re.findall(r"^([\w.-]+)==([\w.]+)", path.read_text(), re.MULTILINE))
-        for path in (REPOSITORY / "requirements.lock", COMPOSE.parent / "requirements-postgres.lock")
+        for path in (REPOSITORY / "requirements.lock", REPOSITORY / "docker" / "requirements-postgres.lock")
     )
     assert extra.keys() - ours.keys() == extra.keys() == {"dagster-postgres", "psycopg2-binary"}
     # Dagster numbers its libraries apart, with the same last part.
     assert extra["dagster-postgres"].split(".")[2] == ours["dagster"].split(".")[2]
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert project["optional-dependencies"]["postgres"] == ["dagster-postgres>=0.29,<0.30"]
-
-
-def test_everything_the_image_copies_is_there() -> None:
-    dockerfile = (COMPOSE.parent / "Dockerfile").read_text()
-    allowed = (COMPOSE.parent / "Dockerfile.dockerignore").read_text().splitlines()
-    for line in re.findall(r"^COPY (.*) \S+$", dockerfile, re.MULTILINE):
-        for name in line.split():
-            assert (REPOSITORY / name).exists(), name
-            assert f"!{name}" in allowed, name
