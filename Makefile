@@ -8,7 +8,7 @@ WORKERS ?= 2
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java browser prometheus run test test-fast screenshots check format lock bench deaths clean
+.PHONY: help setup java browser prometheus run test test-fast screenshots docs check format lock bench deaths clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,10 @@ test-fast: $(READY) ## Run the tests that need no service and no JVM: a minute a
 
 screenshots: setup browser ## Take the pictures of docs/ui.md anew
 	CRYPTOFLOW_SCREENSHOTS=docs/images $(BIN)/pytest cryptoflow_tests/browser
+
+docs: $(READY) ## The documents as a site, in build/site; every link is checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "Open build/site/index.html"
 
 check: $(READY) ## Formatter, linter, strict types
 	$(BIN)/ruff format --check .

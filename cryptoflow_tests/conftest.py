@@ -53,6 +53,7 @@ HEAVY_FIXTURES = {"spark", "kafka_bootstrap", "cassandra_port", "services_home",
 """Whoever asks for one of these, by whatever way, needs a service or a JVM."""
 
 HEAVY = (
+    "test_site.py",
     "monitoring",
     "orchestration",
     "browser",

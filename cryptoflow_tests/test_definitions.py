@@ -195,6 +195,19 @@ def test_every_definition_is_described() -> None:
     assert [each.name for each in described if not each.description] == []
 
 
+def test_every_asset_has_an_owner_and_every_column_that_is_shown_a_meaning() -> None:
+    every = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+    assert [name for name, spec in every.items() if not spec.owners] == []
+    shown = {
+        name: spec.metadata["dagster/column_schema"]
+        for name, spec in every.items()
+        if "dagster/column_schema" in spec.metadata
+    }
+    assert shown.keys() == {"candles", "trademsgs1minutewindow", "candle_hours"}
+    for name in ("candles", "trademsgs1minutewindow"):
+        assert [column.name for column in shown[name].columns if not column.description] == []
+
+
 def test_the_ops_stream_for_the_promised_time_by_default() -> None:
     found = {
         node.name: node.definition.config_schema.default_value

@@ -19,6 +19,7 @@ from cryptoflow.runtime.metrics import (
     ProcessMetrics,
     catalog,
 )
+from cryptoflow.tables.meanings import meanings
 from cryptoflow.tables.schema import CANDLES, TRADE_WINDOWS, Table
 
 FEED, TRADES_TOPIC, DEAD_LETTERS_TOPIC = "feed", "trades_topic", "dead_letters_topic"
@@ -30,6 +31,9 @@ STALE_WARNING = timedelta(minutes=15)
 
 STALE_FAILURE = timedelta(minutes=30)
 """Longer than any run takes to drain, to be relaunched and to tell its first figures."""
+
+OWNERS = ["team:cryptoflow"]
+"""Whom to ask, of each asset."""
 
 FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=STALE_FAILURE, warn_window=STALE_WARNING)
 """Judged by Dagster's daemon, by the latest materialization: observations do not count."""
@@ -92,8 +96,12 @@ def _metadata(reported: Reported, figures: Mapping[str, float]) -> dict[str, flo
 
 def column_schema(table: Table) -> dg.TableSchema:
     """The columns of `table`, as Dagster shows them."""
+    said = meanings(table)
     return dg.TableSchema(
-        [dg.TableColumn(name, kind, constraints=_constraints(table, name)) for name, kind in table.columns.items()]
+        [
+            dg.TableColumn(name, kind, said[name] or None, constraints=_constraints(table, name))
+            for name, kind in table.columns.items()
+        ]
     )
 
 
@@ -107,7 +115,13 @@ def _constraints(table: Table, column: str) -> dg.TableColumnConstraints:
 
 def _topic(key: str, deps: list[str], description: str, freshness: dg.FreshnessPolicy | None = None) -> dg.AssetSpec:
     return dg.AssetSpec(
-        key, deps=deps, description=description, group_name="stream", kinds={"kafka"}, freshness_policy=freshness
+        key,
+        deps=deps,
+        description=description,
+        group_name="stream",
+        kinds={"kafka"},
+        owners=OWNERS,
+        freshness_policy=freshness,
     )
 
 
@@ -118,6 +132,7 @@ def _table(table: Table, description: str) -> dg.AssetSpec:
         description=description,
         group_name="tables",
         kinds={"cassandra"},
+        owners=OWNERS,
         metadata={"dagster/column_schema": column_schema(table)},
         freshness_policy=FRESHNESS,
     )
@@ -129,6 +144,7 @@ ASSETS = [
         description="The websocket of trades: CryptoCompare's streamer, or the simulator where there is no API key.",
         group_name="stream",
         kinds={"websocket"},
+        owners=OWNERS,
     ),
     _topic(
         TRADES_TOPIC,

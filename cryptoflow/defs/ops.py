@@ -19,7 +19,14 @@ SPARK_POOL = "spark"
 """The pool of what runs a Spark session: as many at once as its limit says, 1 in dagster.yaml."""
 
 
-@dg.op(description="websocket -> Kafka, until the timeout.", tags={"kind": "kafka"})
+@dg.op(
+    description="""websocket -> Kafka, until the timeout.
+
+Carries the trades of the source that the resource `feed` names into the topic, keyed by market and pair; a frame that
+can't be read goes into the dead letters, with the reason. It reconnects by itself, tells gaps, and at its end waits
+until Kafka has acknowledged all that came. One ingester for a topic: a second one is refused.""",
+    tags={"kind": "kafka"},
+)
 def ingest_trades(
     context: dg.OpExecutionContext,
     config: StreamingConfig,
@@ -36,7 +43,11 @@ def ingest_trades(
 
 
 @dg.op(
-    description="Kafka -> Spark -> Cassandra, until the timeout and all is drained.",
+    description="""Kafka -> Spark -> Cassandra, until the timeout and all is drained.
+
+Works a backlog off as batches first, then streams: trades are deduplicated, placed by exchange time, and aggregated
+into both tables; late ones mark their hour for a repair. It goes on where the last one was, on whichever machine that
+ran.""",
     tags={"kind": "spark"},
     pool=SPARK_POOL,
 )
@@ -54,7 +65,14 @@ def aggregate_trades(
         at_work.finish(aggregate(kafka.settings(), cassandra.settings(), spark.settings(), run))
 
 
-@dg.op(description="websocket -> Spark -> console, until the timeout.", tags={"kind": "spark"}, pool=SPARK_POOL)
+@dg.op(
+    description="""websocket -> Spark -> console, until the timeout.
+
+The same client and the same query with a bounded buffer between them: neither Kafka nor Cassandra is needed. The
+candles are in this op's log and in the metadata of its output.""",
+    tags={"kind": "spark"},
+    pool=SPARK_POOL,
+)
 def aggregate_in_memory(
     context: dg.OpExecutionContext,
     config: StreamingConfig,
