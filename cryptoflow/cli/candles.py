@@ -11,9 +11,11 @@ from io import StringIO
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
+from cryptoflow.cli import trends
 from cryptoflow.errors import ConfigError
 from cryptoflow.model.candle import CandleRow
 from cryptoflow.model.verdict import mark
@@ -59,9 +61,12 @@ class Query(NamedTuple):
 
     def again_and_again(self, session: "Session") -> "LatestCandles":
         """The same, for who looks often."""
+        return self.newest(session, self.last or (LAST_OF_ONE if self.market and self.coins else 1))
+
+    def newest(self, session: "Session", last: int) -> "LatestCandles":
+        """The `last` newest of each series, for who looks often."""
         from cryptoflow.tables.reader import LatestCandles
 
-        last = self.last or (LAST_OF_ONE if self.market and self.coins else 1)
         return LatestCandles(session, self.window_s, last, self.market, self.coins)
 
 
@@ -74,7 +79,9 @@ Window = Annotated[
     str | None,
     typer.Option(help=f"Of this length: {', '.join(LONGER_S)}, or s; CRYPTOFLOW_WINDOW or 60 if left out."),
 ]
-Watch = Annotated[bool, typer.Option("--watch", help="Keep the table up to date until Ctrl-C.")]
+Watch = Annotated[
+    bool, typer.Option("--watch", help="Keep the table up to date until Ctrl-C, with each pair's course above it.")
+]
 As = Annotated[Format, typer.Option(help="What to print.")]
 
 
@@ -97,7 +104,7 @@ def candles(
     query = Query(market, coins_of(pair), window_s_of(window), last)
     with connect(load(CassandraSettings)) as session:
         if watch:
-            _watch(session, query.again_and_again(session))
+            _watch(session, query.again_and_again(session), query.newest(session, trends.CANDLES))
         else:
             rows = query.run(session)
             _show(rows, verdicts_of(session, rows) if format is Format.TABLE else [], format)
@@ -161,14 +168,15 @@ def _csv(rows: Sequence[CandleRow]) -> str:
     return text.getvalue()
 
 
-def _watch(session: "Session", latest: "LatestCandles") -> None:
+def _watch(session: "Session", latest: "LatestCandles", courses: "LatestCandles") -> None:
     console = new_console()
     table = _newest(session, latest, console.width)
+    lines = trends.trends_table(courses.newest(datetime.now(UTC)))
     try:
         with Live(table, console=console, auto_refresh=False) as live:
             while True:
-                table = _refreshed(table, session, latest, console.width)
-                live.update(table, refresh=True)
+                table, lines = _refreshed(table, session, latest, console.width), _drawn(lines, courses)
+                live.update(Group(lines, table), refresh=True)
                 time.sleep(REFRESH_S)
     except KeyboardInterrupt:
         return
@@ -177,6 +185,15 @@ def _watch(session: "Session", latest: "LatestCandles") -> None:
 def _newest(session: "Session", latest: "LatestCandles", width: int) -> Table:
     rows = latest.newest(datetime.now(UTC))
     return candle_table(rows, width=width, verdicts=verdicts_of(session, rows))
+
+
+def _drawn(lines: Table, courses: "LatestCandles") -> Table:
+    from cryptoflow.tables.connection import TRANSIENT_ERRORS
+
+    try:
+        return trends.trends_table(courses.newest(datetime.now(UTC)))
+    except TRANSIENT_ERRORS:  # the caption of the table says it
+        return lines
 
 
 def _refreshed(table: Table, session: "Session", latest: "LatestCandles", width: int) -> Table:

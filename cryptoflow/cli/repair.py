@@ -82,19 +82,21 @@ def time_of(text: str) -> datetime:
 
 
 def _reporter(show: Callable[[str], None]) -> Callable[[PartMetrics], None]:
-    rate = Rate()
+    rate, began_s = Rate(), time.monotonic()
 
     def report(metrics: PartMetrics) -> None:
         assert isinstance(metrics, RepairMetrics)
-        show(progress_line(metrics, rate.of(metrics.trades_read, time.monotonic())))
+        now_s = time.monotonic()
+        show(progress_line(metrics, rate.of(metrics.trades_read, now_s), now_s - began_s))
 
     return report
 
 
-def progress_line(metrics: RepairMetrics, trades_per_s: float) -> str:
-    """How far it has come, as one line."""
+def progress_line(metrics: RepairMetrics, trades_per_s: float, elapsed_s: float) -> str:
+    """How far it has come, and how long the rest takes at the pace so far, as one line."""
     done, left, read = metrics.hours, metrics.hours_left, metrics.trades_read
-    return f"{done:,} hours done, {left:,} left   trades read {read:,}   trades/s {trades_per_s:,.0f}"
+    line = f"{done:,} hours done, {left:,} left   trades read {read:,}   trades/s {trades_per_s:,.0f}"
+    return f"{line}   seconds left {elapsed_s / done * left:,.0f}" if done and left else line
 
 
 def hour_line(hour: datetime, done: "Sequence[RepairedHour]") -> str:

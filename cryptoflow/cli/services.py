@@ -10,7 +10,7 @@ import typer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from cryptoflow.local import jars, lifecycle
@@ -80,12 +80,17 @@ def status_table(found: Iterable[Status]) -> Table:
 
 @contextmanager
 def fetching(console: Console) -> Iterator[jars.Progress]:
-    """Bars on the console for the sets of jars that are fetched; none where nothing is."""
+    """Bars for the sets of jars that are fetched, lines where the console is no terminal; nothing where nothing is."""
+    if not console.is_terminal:
+        yield Lines(console).show
+        return
     columns = (
         TextColumn("jars of {task.description}"),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as bars:
         tasks = {name: bars.add_task(name, total=1.0, visible=False) for name in jars.SETS}
@@ -96,6 +101,20 @@ def fetching(console: Console) -> Iterator[jars.Progress]:
             bars.update(tasks[name], completed=share, visible=visible)
 
         yield show
+
+
+class Lines:
+    """A line for each quarter of a set of jars that is fetched."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._quarters = console, dict.fromkeys(jars.SETS, 0)
+
+    def show(self, name: str, share: float) -> None:
+        """Tell how far a set has come; one that is there already tells of 1.0 at once."""
+        quarters, before = int(4 * share), self._quarters[name]
+        self._quarters[name] = quarters
+        if quarters > before and (before or quarters < 4):
+            self._console.print(f"jars of {name}: {quarters * 25} %", highlight=False)
 
 
 def _cells(each: Status) -> tuple[str, ...]:

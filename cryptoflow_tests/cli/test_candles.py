@@ -170,7 +170,9 @@ def test_watch_follows_the_table_until_ctrl_c(write: Write) -> None:
     shown = subprocess.Popen(command, stdout=terminal, stderr=terminal, env=env)
     try:
         read_until(screen, "11,111.50")
-        write([a_candle(close=22222.5)])
+        later = a_candle(close=22222.5)
+        write([msgspec.structs.replace(later, window_start=later.window_start + timedelta(minutes=1))])
+        read_until(screen, "▁█")  # the pair's course, from the first to the second
         read_until(screen, "22,222.50")
         shown.send_signal(signal.SIGINT)
         assert shown.wait(20) == 0

@@ -97,7 +97,13 @@ def test_what_waits_and_an_early_end_are_told() -> None:
     assert "windows are finished until" in summary_lines(Summary(waiting=[HOUR], finished=HOUR), stopped=False)[0]
     assert hour_line(HOUR, []).endswith("0 trades of 0 pairs, 0 candles written, 0 removed: no trades")
     told = RepairMetrics(hours=2, hours_left=3, trades_read=4000)
-    assert progress_line(told, 500) == "2 hours done, 3 left   trades read 4,000   trades/s 500"
+    line = "2 hours done, 3 left   trades read 4,000   trades/s 500   seconds left 12"
+    assert progress_line(told, 500, elapsed_s=8) == line
+
+
+@pytest.mark.parametrize("told", [RepairMetrics(hours_left=3), RepairMetrics(hours=3)])
+def test_how_long_it_takes_is_told_only_once_it_is_known_and_while_there_is_something_left(told: RepairMetrics) -> None:
+    assert "seconds left" not in progress_line(told, 0, elapsed_s=8)
 
 
 def test_the_newest_hours_come_first_each_with_what_waits() -> None:

@@ -1,14 +1,16 @@
 """`cryptoflow services` and `cryptoflow doctor`: what they print and how they exit."""
 
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from cryptoflow.cli.doctor import doctor
-from cryptoflow.cli.services import services_app
+from cryptoflow.cli.services import fetching, services_app
 from cryptoflow.local.processes import free_port
 
 app = typer.Typer()
@@ -79,3 +81,23 @@ def test_doctor_exits_with_1_when_something_needed_is_missing(cli: Cli, monkeypa
     shown = cli("doctor")
     assert shown.exit_code == 1
     assert "apt-get install -y openjdk-17-jre-headless" in shown.stdout
+
+
+def test_where_there_is_no_terminal_fetching_tells_each_quarter_and_nothing_of_what_is_there() -> None:
+    console = Console(file=StringIO(), width=80)
+    with fetching(console) as progress:
+        for share in (0.1, 0.2, 0.3, 0.6, 0.7, 0.99, 1.0):
+            progress("kafka", share)
+        progress("cassandra", 1.0)
+    told = [f"jars of kafka: {percent} %" for percent in (25, 50, 75, 100)]
+    assert console.file.getvalue().splitlines() == told  # type: ignore[attr-defined]
+
+
+def test_in_a_terminal_fetching_draws_a_bar_with_the_time_that_is_left() -> None:
+    console = Console(file=StringIO(), width=80, force_terminal=True)
+    with fetching(console) as progress:
+        progress("kafka", 0.5)
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "jars of kafka" in drawn
+    assert "left" in drawn
+    assert "jars of cassandra" not in drawn
