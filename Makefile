@@ -65,7 +65,7 @@ test: setup browser prometheus ## Set up, and run every test, the ones on real K
 test-fast: $(READY) ## Run the tests that need no service and no JVM: a minute at most
 	$(BIN)/pytest --fast --quiet --numprocesses $(WORKERS) $(ARGS)
 
-screenshots: setup browser ## Take the pictures of docs/ui.md anew
+screenshots: setup browser ## Take the pictures of the documents anew
 	CRYPTOFLOW_SCREENSHOTS=docs/images $(BIN)/pytest cryptoflow_tests/browser
 
 docs: $(READY) ## The documents as a site, in build/site; every link is checked

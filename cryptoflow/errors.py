@@ -108,6 +108,19 @@ class BadParameterError(CryptoflowError):
         self.name = name
 
 
+class ParameterError(CryptoflowError):
+    """A parameter of a request to the API has a value that can't be used, or names what is not there.
+
+    Attributes:
+        name: the parameter's.
+        missing: it names what is not there.
+    """
+
+    def __init__(self, name: str, fault: str, *, missing: bool = False) -> None:
+        super().__init__(f"{name}: {fault}.")
+        self.name, self.missing = name, missing
+
+
 class SocketLeftError(CryptoflowError):
     """The venue ends a socket."""
 

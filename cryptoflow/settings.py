@@ -41,6 +41,10 @@ HOUR_S = 3600
 
 NONE = "none"
 """An empty list, where the environment has to say one: what is empty there is not said."""
+LOOPBACKS = ("127.0.0.1", "::1", "localhost")
+"""Hosts that only programs of this machine can reach."""
+
+SHORTEST_TOKEN = 16
 
 KEYSPACE_PATTERN = r"^[a-zA-Z]\w{0,47}$"
 TOPIC_PATTERN = r"^[a-zA-Z0-9._-]{1,200}$"
@@ -359,6 +363,36 @@ class CassandraSettings(Settings):
         """The lengths of the longer candles, in s, ascending: those that are made of candles of `base_s`."""
         wanted = {LONGER_S[name] for name in self.longer_windows.split(",") if name != NONE}
         return sorted(length_s for length_s in wanted if length_s > base_s and not length_s % base_s)
+
+
+class WebSettings(Settings):
+    """The page of live candles, and its API."""
+
+    token: str | None = _password("CRYPTOFLOW_WEB_TOKEN", "what whoever looks has to know; needed beyond this machine")
+    host: Annotated[str, Field(min_length=1)] = _setting(
+        "CRYPTOFLOW_WEB_HOST", LOOPBACKS[0], "the address to listen at; any but this machine's own asks for a token"
+    )
+    port: Port = _setting("CRYPTOFLOW_WEB_PORT", 8050, "port of the page and its API")
+    dagster_url: str = _setting(
+        "CRYPTOFLOW_WEB_DAGSTER_URL",
+        "http://127.0.0.1:3000",
+        "where the page's links to Dagster lead",
+        pattern=r"^https?://",
+    )
+
+    @field_validator("token")
+    @classmethod
+    def _long_enough(cls, token: str | None) -> str | None:
+        if token is not None and len(token) < SHORTEST_TOKEN:
+            raise ValueError(f"it must have {SHORTEST_TOKEN} characters at least")
+        return token
+
+    @field_validator("host")
+    @classmethod
+    def _guarded(cls, host: str, info: ValidationInfo) -> str:
+        if host not in LOOPBACKS and not info.data.get("token"):
+            raise ValueError("other machines may look there, so CRYPTOFLOW_WEB_TOKEN must be set")
+        return host
 
 
 class TimedSettings(Settings):

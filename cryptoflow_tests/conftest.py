@@ -7,7 +7,7 @@ import os
 import tempfile
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import filterfalse
 from pathlib import Path
@@ -49,6 +49,9 @@ LONGEST = (
 )
 """Files and folders whose tests take longest: they begin first, so that the workers of a session end together."""
 
+MEASURED = "measured"
+"""The property of a test's report that holds a measurement."""
+
 HEAVY_FIXTURES = {"spark", "kafka_bootstrap", "cassandra_port", "services_home", "jars_home"}
 """Whoever asks for one of these, by whatever way, needs a service or a JVM."""
 
@@ -69,6 +72,7 @@ HEAVY = (
     "test_run.py",
     "test_services.py",
     "test_simulate.py",
+    "test_chart.py",
     "spark/test_session.py",
 )
 """Files and folders that start programs, or wait for what does not answer: together most of the time of the rest."""
@@ -108,6 +112,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return next((place for place, name in enumerate(LONGEST) if name in item.path.parts), len(LONGEST))
 
     items.sort(key=rank)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what was measured."""
+    reports = [each for outcome in ("passed", "failed") for each in terminalreporter.getreports(outcome)]
+    for name, value in (found for each in reports for found in each.user_properties):
+        if name == MEASURED:
+            terminalreporter.write_line(str(value))
 
 
 def _is_heavy(item: pytest.Item) -> bool:
@@ -158,6 +170,12 @@ def spark(jars_home: Path) -> Iterator[SparkSession]:
     """A Spark session, the one of this process."""
     with spark_session(SparkSettings(ui_port=free_port(), driver_memory="1g"), jars_home, connector=True) as session:
         yield session
+
+
+@pytest.fixture
+def report(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Tells at the end of the session what was measured."""
+    return lambda measured: record_property(MEASURED, measured)
 
 
 @pytest.fixture

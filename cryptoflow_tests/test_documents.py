@@ -57,7 +57,7 @@ every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path:
 
 @cache
 def variables() -> set[str]:
-    models = [*MODELS, *SETTINGS_PAGE["AUTOMATION"]]
+    models = [*MODELS, *SETTINGS_PAGE["PAGE_OF_CANDLES"], *SETTINGS_PAGE["AUTOMATION"]]
     settings = [setting for model in models for setting in settings_of(model)]
     old_names = {old for _, info, _ in settings if (old := old_env(info))}
     return {env for _, _, env in settings} | old_names | OTHER_VARIABLES

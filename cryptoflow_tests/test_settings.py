@@ -20,6 +20,7 @@ from cryptoflow.settings import (
     SparkSettings,
     TimedKafkaSettings,
     TimedMemorySettings,
+    WebSettings,
     has_option,
     in_run_config,
     load,
@@ -37,6 +38,7 @@ MODELS = (
     TimedKafkaSettings,
     TimedMemorySettings,
     HistorySettings,
+    WebSettings,
 )
 
 SECRET = "s3cret-that-nobody-may-see"
@@ -66,6 +68,9 @@ PROMISED = {
     "CRYPTOFLOW_TIMED_MEMORY_TIMEOUT": 150,
     "CRYPTOFLOW_TIMED_MEMORY_SUBSCRIPTIONS": None,
     "CRYPTOFLOW_HISTORY_DAYS": 30,
+    "CRYPTOFLOW_WEB_HOST": "127.0.0.1",
+    "CRYPTOFLOW_WEB_PORT": 8050,
+    "CRYPTOFLOW_WEB_TOKEN": None,
     "CRYPTOFLOW_MAX_AHEAD": 60,
     "CRYPTOFLOW_BACKLOG": 200_000,
     "CRYPTOFLOW_REPLAY_FOLDER": None,
@@ -116,6 +121,9 @@ BAD = [
     (HistorySettings, "days", "-1", "it must be at least 0"),
     (HistorySettings, "days", "1e9", "it must be at most 36500"),
     (HistorySettings, "days", "nan", "it is not finite"),
+    (WebSettings, "port", "0", "it must be at least 1"),
+    (WebSettings, "token", "short", "it must have 16 characters at least"),
+    (WebSettings, "dagster_url", "dagster", "it must match ^https?://"),
 ]
 
 
@@ -248,7 +256,7 @@ def test_the_fields_that_are_secret_are_not_in_repr() -> None:
     assert not [
         env for _, _, info, env in all_settings() if env in secret and (has_option(info) or in_run_config(info))
     ]
-    assert secret == {"KAFKA_PASSWORD", "CASSANDRA_PASSWORD"}
+    assert secret == {"KAFKA_PASSWORD", "CASSANDRA_PASSWORD", "CRYPTOFLOW_WEB_TOKEN"}
 
 
 def test_the_api_key_comes_from_the_environment_only() -> None:
@@ -376,3 +384,15 @@ def test_venues_of_their_own_are_real_and_have_their_addresses() -> None:
         "ws://127.0.0.1:1/v2",
         "https://api.kraken.com",
     )
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "chart.example"])
+def test_the_page_is_open_to_other_machines_only_with_a_token(host: str) -> None:
+    with pytest.raises(ConfigError, match=r"CRYPTOFLOW_WEB_HOST.*other machines may look.*CRYPTOFLOW_WEB_TOKEN"):
+        load(WebSettings, {"host": host}, {})
+    assert load(WebSettings, {"host": host}, {"CRYPTOFLOW_WEB_TOKEN": SECRET}).host == host
+
+
+@pytest.mark.parametrize("host", settings.LOOPBACKS)
+def test_the_page_needs_no_token_on_its_own_machine(host: str) -> None:
+    assert load(WebSettings, {"host": host}, {}).token is None

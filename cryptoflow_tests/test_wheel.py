@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 from cryptoflow.local.processes import free_port
@@ -20,6 +21,8 @@ def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> s
 def test_the_wheel_runs_memory_mode_from_an_empty_folder(tmp_path: Path) -> None:
     run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist"), cwd=REPOSITORY)
     (wheel,) = (tmp_path / "dist").glob("cryptoflow-*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        assert "cryptoflow/web/static/index.html" in packed.namelist()
     venv, empty = tmp_path / "venv", tmp_path / "empty"
     run(UV, "venv", "--python", sys.executable, venv, cwd=tmp_path)
     install = (UV, "pip", "install", "--python", venv / "bin" / "python", "-c", REPOSITORY / "requirements.lock", wheel)

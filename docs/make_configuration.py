@@ -12,6 +12,7 @@ from cryptoflow.settings import (
     Settings,
     TimedKafkaSettings,
     TimedMemorySettings,
+    WebSettings,
     default_text,
     has_option,
     in_run_config,
@@ -27,6 +28,9 @@ AUTOMATION: dict[type[Settings], str] = {
 }
 """What Dagster does by itself: its settings are neither options of a command nor fields of a resource."""
 
+PAGE_OF_CANDLES: dict[type[Settings], str] = {WebSettings: "the page of live candles"}
+"""Its settings are options of its own command, and fields of no resource."""
+
 BEGIN, END = "<!-- settings: made by docs/make_configuration.py -->", "<!-- end of settings -->"
 
 
@@ -40,7 +44,7 @@ def page(text: str) -> str:
 def tables() -> str:
     """A section with a table for each group of settings."""
     sections = [_section(model) for model in MODELS]
-    return "\n".join([*sections, *(_automation(model, of) for model, of in AUTOMATION.items())])
+    return "\n".join([*sections, *(_automation(model, of) for model, of in (PAGE_OF_CANDLES | AUTOMATION).items())])
 
 
 def _section(model: type[Settings]) -> str:

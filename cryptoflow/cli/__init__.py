@@ -8,6 +8,7 @@ import typer
 
 from cryptoflow import __version__
 from cryptoflow.cli.candles import candles
+from cryptoflow.cli.chart import chart
 from cryptoflow.cli.deadletters import deadletters_app
 from cryptoflow.cli.doctor import doctor
 from cryptoflow.cli.gaps import gaps
@@ -44,6 +45,7 @@ def _options(
 
 app.command()(run)
 app.command()(candles)
+app.command()(chart)
 app.command()(repair)
 app.command()(gaps)
 app.command()(metrics)

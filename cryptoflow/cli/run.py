@@ -20,10 +20,20 @@ from cryptoflow.feeds.source import SIMULATED, destination
 from cryptoflow.local import doctor, lifecycle
 from cryptoflow.local.machine import full_disk_told
 from cryptoflow.local.processes import Process
+from cryptoflow.local.service import LOOPBACK
 from cryptoflow.render import candle_table, new_console
 from cryptoflow.runtime.status import forget_status, read_statuses
 from cryptoflow.runtime.stop import TIED_TO, Deadline, checked_timeout_s, stop_on_signals
-from cryptoflow.settings import CassandraSettings, FeedSettings, KafkaSettings, SparkSettings, is_simulated, load
+from cryptoflow.settings import (
+    CassandraSettings,
+    FeedSettings,
+    KafkaSettings,
+    SparkSettings,
+    WebSettings,
+    is_simulated,
+    load,
+)
+from cryptoflow.web.listen import address, listening_socket, serving
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -52,7 +62,9 @@ PARTS = {Mode.KAFKA: ("ingest_trades", "aggregate_trades"), Mode.MEMORY: ("aggre
 def run(
     mode: Annotated[Mode, typer.Option(help="kafka: with Kafka and Cassandra; memory: with neither.")] = Mode.KAFKA,
     timeout: Annotated[float, typer.Option(help="Seconds to stream; 0: until Ctrl-C.")] = settings.DEFAULT_TIMEOUT_S,
-    ui: Annotated[bool, typer.Option("--ui/--no-ui", help="With Dagster's UI and daemon, or without.")] = True,
+    ui: Annotated[
+        bool, typer.Option("--ui/--no-ui", help="With the page, Dagster's UI and daemon, or without.")
+    ] = True,
     ui_port: Annotated[
         int, typer.Option(help="Port of the Dagster UI.", envvar="CRYPTOFLOW_UI_PORT", min=1, max=65535)
     ] = doctor.UI_PORT,
@@ -86,10 +98,11 @@ class RunCommand:
             CryptoflowError: what it needs could not be started, or the disk is full.
         """
         doctor.require([doctor.checked("Java", doctor.java)])
-        if is_simulated(load(FeedSettings, env=self._env), settings.api_key(self._env)):
-            self._say(" ".join((SIMULATED, *self._destination())))
         with ExitStack() as stack:
-            instance, launcher = stack.enter_context(self._started())
+            page = stack.enter_context(self._page())
+            if is_simulated(load(FeedSettings, env=self._env), settings.api_key(self._env)):
+                self._say(" ".join((SIMULATED, *self._destination())))
+            instance, launcher = stack.enter_context(self._started(page))
             look_at_disk = stack.enter_context(full_disk_told(self._home))
             candles = stack.enter_context(self._candles())
             if self._stop.is_set():
@@ -108,8 +121,12 @@ class RunCommand:
             yield destination(self._kafka.topic, self._cassandra.keyspace)
 
     @contextmanager
-    def _started(self) -> Iterator[tuple["DagsterInstance", "Launcher"]]:
-        """Dagster and, in kafka mode, Kafka and Cassandra; ended again, what was up before left alone."""
+    def _started(self, page: ExitStack) -> Iterator[tuple["DagsterInstance", "Launcher"]]:
+        """Dagster and, in kafka mode, Kafka and Cassandra; ended again, what was up before left alone.
+
+        Args:
+            page: closed before what it reads is.
+        """
         # Imported here and below, as these take a while that no other command should wait for; Dagster and the
         # services start meanwhile.
         from cryptoflow.launch import UiLauncher, prepare_home
@@ -125,6 +142,7 @@ class RunCommand:
                 serving = stack.enter_context(closing(UiLauncher(self._home, self._ui_port, env)))
             if self._mode is Mode.KAFKA:
                 stack.callback(lifecycle.end, self._services_up())
+                stack.callback(page.close)
             from dagster import DagsterInstance
 
             from cryptoflow.launch import ExecuteLauncher
@@ -134,6 +152,16 @@ class RunCommand:
                 self._say(f"Dagster UI: {serving.url}   Spark UI: http://127.0.0.1:{self._spark.ui_port}")
             instance = stack.enter_context(DagsterInstance.from_config(str(dagster_home)))
             yield instance, serving or stack.enter_context(closing(ExecuteLauncher(self._home, instance, env)))
+
+    def _page(self) -> ExitStack:
+        """The page of live candles, which is there before all that it shows; of what is in memory there is none."""
+        page = ExitStack()
+        if self._mode is Mode.KAFKA and self._ui_port is not None:
+            web = load(WebSettings, {"dagster_url": f"http://{LOOPBACK}:{self._ui_port}"}, self._env)
+            listener, web = listening_socket(web, or_another=True)
+            self._say(f"Live candles: {address(web)}")
+            page.enter_context(serving(listener, web, self._kafka, self._cassandra, self._spark))
+        return page
 
     def _services_up(self) -> dict[str, Process]:
         wanted = lifecycle.services(self._kafka, self._cassandra)

@@ -102,7 +102,7 @@ def connect(settings: CassandraSettings) -> Iterator[Session]:
         CassandraError: the cluster refused something else.
         ConfigError: the CA file can't be read.
     """
-    with _our_errors(settings), _closing(_cluster(settings)) as cluster:
+    with our_errors(settings), _closing(_cluster(settings)) as cluster:
         session = cluster.connect()
         with suppress(InvalidRequest):  # it says that there is no such keyspace: ensure_schema makes it
             session.set_keyspace(keyspace_name(settings))
@@ -167,7 +167,8 @@ def _tls(settings: CassandraSettings) -> ssl.SSLContext | None:
 
 
 @contextmanager
-def _our_errors(settings: CassandraSettings) -> Iterator[None]:
+def our_errors(settings: CassandraSettings) -> Iterator[None]:
+    """Turns the driver's errors into ours."""
     try:
         yield
     except (DriverException, NoHostAvailable, ConnectionException, ErrorMessage) as error:

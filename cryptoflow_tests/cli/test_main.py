@@ -12,7 +12,7 @@ import cryptoflow
 from cryptoflow.cli import app
 
 COMMANDS = [
-    ["run"], ["candles"], ["repair"], ["gaps"], ["simulate"], ["doctor"], ["services"],
+    ["run"], ["candles"], ["chart"], ["repair"], ["gaps"], ["simulate"], ["doctor"], ["services"],
     ["services", "up"], ["services", "down"], ["services", "status"], ["services", "jars"],
 ]  # fmt: skip
 

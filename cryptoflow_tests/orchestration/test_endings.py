@@ -446,6 +446,7 @@ def test_ctrl_c_on_the_command_cancels_its_run_and_leaves_nothing(aside: Aside) 
     done = aside[1].result(PATIENCE_S)
     assert done.code == 0, done.output
     assert "CANCELED" in done.output
+    assert done.output.startswith("Live candles: http://127.0.0.1:")
     assert done.left == []
     check_whole(done.place)
 

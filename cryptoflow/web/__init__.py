@@ -1,0 +1,1 @@
+"""The page of live candles, and the API behind it. It only reads."""

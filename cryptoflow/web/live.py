@@ -1,0 +1,235 @@
+"""Live candles: folds the log's trades, takes what the aggregation has stored, and publishes what is newest.
+
+All of it lives in one event loop; the log's reader is a thread and Cassandra is asked in others.
+"""
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import msgspec
+
+from cryptoflow.errors import CassandraError
+from cryptoflow.model.candle import CandleRow, candle_row
+from cryptoflow.model.trade import NS_PER_S, Pair
+from cryptoflow.model.window import EPOCH, epoch_ns, utc_time, window_start_ns
+from cryptoflow.settings import SparkSettings
+from cryptoflow.tables import pages
+from cryptoflow.tables.reader import Series
+from cryptoflow.tables.schema import HourRow
+from cryptoflow.web.events import Hub
+from cryptoflow.web.forming import Forming, FormingKey
+from cryptoflow.web.rows import json_row
+from cryptoflow.web.store import Store
+from cryptoflow.web.tail import Received
+
+log = logging.getLogger(__name__)
+
+PUBLISH_EVERY_S = 0.05
+"""At most so often a pair's candle is published: faster than an eye follows, slower than a busy pair's trades."""
+
+STORED_EVERY_S = 0.5
+"""Between two looks at the rows that the aggregation has written, of what is watched."""
+
+IDLE_EVERY_S = 5.0
+"""The same while nothing is watched: how far the aggregation has come says which trades may be forgotten."""
+
+HOURS_EVERY_S = 5.0
+"""Between two looks at the verdicts of what is watched."""
+
+UNSETTLED_S = 600.0
+"""Windows that began longer ago are left to the tables, even if the aggregation has not come so far: each keeps the ids
+of its trades."""
+
+MS_PER_S = 1000
+
+
+class Market(msgspec.Struct):
+    """What was seen of a market since the server's start."""
+
+    trades: int = 0
+    newest_ms: int = 0
+    """When Kafka got its newest trade, in ms since the epoch."""
+
+
+class Live:
+    """The candles as they form.
+
+    Args:
+        topic: that of the trades.
+        clock_ns: the wall clock, in ns since the epoch.
+    """
+
+    def __init__(
+        self, hub: Hub, store: Store, settings: SparkSettings, topic: str, clock_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._hub, self._store, self._settings, self._topic, self._clock_ns = hub, store, settings, topic, clock_ns
+        self._window_s = settings.window_s
+        self._forming = Forming(self._window_s, self._open_ns())
+        self._rows: dict[Series, dict[datetime, CandleRow]] = defaultdict(dict)
+        self._final: dict[Series, set[datetime]] = defaultdict(set)
+        self._hours: dict[Pair, dict[datetime, HourRow]] = {}
+        self._dirty: dict[Pair, set[FormingKey]] = defaultdict(set)
+        self._published_s: dict[Pair, float] = {}
+        self._finished = EPOCH
+        self._begun = asyncio.Event()
+        self.markets: dict[str, Market] = defaultdict(Market)
+        self.trades = 0
+        self.delay_ms: float | None = None
+        """How long ago Kafka got the newest trade when it was folded."""
+        self.reached: pages.Reached | None = None
+        self.fault: str | None = "The tables were not read yet."
+        """Why the tables can't be read; None: they can."""
+
+    def since_ms(self) -> int:
+        """From when on the log is to be read, in ms: nobody got a trade of the open window earlier."""
+        return self._open_ns() // 1_000_000 - int(self._settings.ahead_s * MS_PER_S)
+
+    def _open_ns(self) -> int:
+        return window_start_ns(self._clock_ns(), self._window_s)
+
+    async def take(self, received: Sequence[Received]) -> None:
+        """Fold trades as they come, and let the viewers know."""
+        ahead_ns = int(self._settings.ahead_s * NS_PER_S)
+        for trade, received_ms in received:
+            market = self.markets[trade.market]
+            market.trades += 1
+            market.newest_ms = max(market.newest_ms, received_ms)
+            # The aggregation streams no trade that is further ahead either.
+            if trade.event_time_ns <= received_ms * 1_000_000 + ahead_ns and (key := self._forming.add(trade)):
+                self._dirty[trade.pair].add(key)
+        self.trades += len(received)
+        self.delay_ms = max(0.0, self._clock_ns() / 1e6 - received[-1].received_ms)
+        for pair in {each.trade.pair for each in received}:
+            self._publish_soon(pair)
+
+    def _publish_soon(self, pair: Pair) -> None:
+        loop = asyncio.get_running_loop()
+        due_s = self._published_s.get(pair, 0.0) + PUBLISH_EVERY_S
+        if loop.time() >= due_s:
+            self._publish(pair)
+        elif due_s != float("inf"):
+            self._published_s[pair] = float("inf")  # one call is enough
+            loop.call_at(due_s, self._publish, pair)
+
+    def _publish(self, pair: Pair) -> None:
+        self._published_s[pair] = asyncio.get_running_loop().time()
+        series, keys = Series(*pair, self._window_s), self._dirty.pop(pair, set())
+        if series in self._hub.channels:
+            for _, start_ns in sorted(keys):
+                self._tell(series, utc_time(start_ns))
+
+    def _tell(self, series: Series, start: datetime) -> None:
+        """Publish a candle that forms, unless the table has more of it already."""
+        live = self._live(series, start)
+        if live and not replaces(self._rows[series].get(start), live):
+            self._hub.publish(series, "candle", start, candle_json(live, stored=False))
+
+    def _live(self, series: Series, start: datetime) -> CandleRow | None:
+        """A candle that is made of trades here, as a row; None: there is none, and the table has what there is."""
+        if series.window_s != self._window_s:
+            return None
+        candle = self._forming.candle((series[:3], epoch_ns(start)))
+        return candle_row(candle) if candle else None
+
+    def begin(self, series: Series) -> None:
+        """Publish what is there of a series that is watched from now on."""
+        self._begun.set()
+        for _, start_ns in self._forming.keys(series[:3]):
+            self._tell(series, utc_time(start_ns))
+
+    async def follow_tables(self) -> None:
+        """Publish what the aggregation stores of what is watched, for ever."""
+        next_hours_s = 0.0
+        while True:
+            self._forming.raise_floor(self._clock_ns() - int(UNSETTLED_S * NS_PER_S))
+            watched = self._hub.watched()
+            with_hours = time.monotonic() >= next_hours_s
+            try:
+                await self._look(watched, with_hours)
+                self.fault = None
+            except CassandraError as error:
+                if self.fault is None:
+                    log.warning("The page waits for Cassandra: %s", error)
+                self.fault = str(error)
+            else:
+                next_hours_s = time.monotonic() + HOURS_EVERY_S if with_hours else next_hours_s
+            await self._pause(STORED_EVERY_S if watched else IDLE_EVERY_S)
+
+    async def _pause(self, at_most_s: float) -> None:
+        """Until the next look, or until another series is watched."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(at_most_s):
+                await self._begun.wait()
+        self._begun.clear()
+
+    async def _look(self, watched: Sequence[Series], with_hours: bool) -> None:
+        topic, window_s = self._topic, self._window_s
+        self.reached = await self._ask(lambda session: pages.reached(session, window_s, topic))
+        self._finished = self.reached.finished if self.reached else EPOCH
+        for forgotten in self._rows.keys() - set(watched):
+            del self._rows[forgotten]
+            self._final.pop(forgotten, None)
+        for series in watched:
+            self._stored(series, await asyncio.to_thread(self._newest, series))
+        self._forming.raise_floor(window_start_ns(epoch_ns(self._finished), window_s))
+        if with_hours:
+            for pair in {series[:3] for series in watched}:
+                self._verdicts(pair, await asyncio.to_thread(self._newest_hours, pair), watched)
+
+    async def _ask(self, question: Callable[..., pages.Reached | None]) -> pages.Reached | None:
+        return await asyncio.to_thread(self._store.ask, question)
+
+    def _newest(self, series: Series) -> list[CandleRow]:
+        """The newest rows, as many as a stream may still write to."""
+        dates = self._store.dates(series)
+        limit = int(self._settings.watermark_s // series.window_s) + 4
+        return self._store.ask(lambda session: pages.candles(session, series, dates, pages.ALWAYS, limit))
+
+    def _newest_hours(self, pair: Pair) -> list[HourRow]:
+        dates = self._store.hour_dates(pair)
+        return self._store.ask(lambda session: pages.hours(session, pair, dates, pages.ALWAYS, 24))
+
+    def _stored(self, series: Series, rows: Sequence[CandleRow]) -> None:
+        """Publish the rows that are new, each in place of its candle that forms if that has no more trades."""
+        known, self._rows[series] = self._rows[series], {row.window_start: row for row in rows}
+        for row in reversed(rows):
+            start = row.window_start
+            settled = is_final(row, self._finished) and start not in self._final[series]
+            if settled:
+                self._final[series].add(start)
+                self._settle(series, start)
+            if settled or (replaces(row, self._live(series, start)) and known.get(start) != row):
+                self._hub.publish(series, "candle", start, candle_json(row, stored=True))
+        self._final[series].intersection_update(self._rows[series])
+
+    def _settle(self, series: Series, start: datetime) -> None:
+        if series.window_s == self._window_s:
+            self._forming.settle((series[:3], epoch_ns(start)))
+
+    def _verdicts(self, pair: Pair, rows: Sequence[HourRow], watched: Sequence[Series]) -> None:
+        known, self._hours[pair] = self._hours.get(pair), {row.hour: row for row in rows}
+        for row in rows:
+            if known is not None and known.get(row.hour) != row:
+                for series in watched:
+                    if series[:3] == pair:
+                        self._hub.publish(series, "hour", row.hour, json_row(row))
+
+
+def is_final(row: CandleRow, finished: datetime) -> bool:
+    """Whether the stream writes the row no more: windows that end at `finished` or earlier are its past."""
+    return row.window_start + timedelta(seconds=row.window_seconds) <= finished
+
+
+def replaces(row: CandleRow | None, live: CandleRow | None) -> bool:
+    """Whether the stored row of an open window is shown, and not the candle folded here: it has as many trades."""
+    return live is None or (row is not None and row.trades >= live.trades)
+
+
+def candle_json(row: CandleRow, *, stored: bool) -> bytes:
+    """A candle as the event `candle` has it: the row, and whether it is one of the table."""
+    return json_row(row, stored=stored)

@@ -1,0 +1,239 @@
+"""What a user sees on the page of live candles, in a real browser, over real stores.
+
+The pictures of docs/chart.md are taken on the way (`make screenshots`).
+"""
+
+import os
+import re
+import statistics
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from cryptoflow.local.processes import free_port
+from cryptoflow.model.window import floor_window
+from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings, WebSettings
+from cryptoflow.tables.schema import HOURS
+from cryptoflow.web.listen import address, listening_socket, serving
+from cryptoflow_tests.browser import markets
+from cryptoflow_tests.browser.markets import COINBASE, KRAKEN, SUSPECT_AGO
+from cryptoflow_tests.watching import Watched, watching
+
+TIMEOUT_MS = 30_000
+TRADES = 100
+A_DAY = 1440
+MOST_KB = 350
+MOST_DRAW_MS = 1000
+"""Far more than on a quiet machine: the rest of the suite runs beside it."""
+
+FIGURES = """(least) => {
+    const drawn = performance.getEntriesByName("draw").find((entry) => entry.detail >= least);
+    const loaded = performance.getEntriesByType("resource").filter((entry) => !entry.name.includes("/api/"));
+    const weight = loaded.reduce((sum, entry) => sum + entry.encodedBodySize, 0);
+    return [performance.getEntriesByName("first-contentful-paint")[0].startTime, drawn.duration, weight / 1024];
+}"""
+"""When something was painted first, how long it took to draw so many candles, and what the page weighs."""
+
+WATERMARK = timedelta(minutes=5)
+START = "#Coinbase/BTC-USD/60"
+
+WATCH_PRICE = """() => {
+    window.seen = [];
+    const price = document.getElementById("price");
+    new MutationObserver(() => window.seen.push([Date.now(), Number(price.dataset.trades)]))
+        .observe(price, { attributes: true, attributeFilter: ["data-trades"] });
+}"""
+"""Notes when the newest candle on the page has how many trades."""
+
+
+@pytest.fixture(scope="module")
+def server(kafka_bootstrap: str, cassandra_port: int) -> Iterator[Watched]:
+    """With three days of three markets."""
+    name = uuid.uuid4().hex
+    kafka = KafkaSettings(bootstrap_servers=kafka_bootstrap, topic=f"test-{name}")
+    with watching(kafka, CassandraSettings(port=cassandra_port, keyspace=f"test_{name}")) as made:
+        now = datetime.now(UTC)
+        markets.fill(made, now)
+        made.finish(markets.newest_window(now) - WATERMARK)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the pictures: that of the documents, where it is named."""
+    named = os.environ.get("CRYPTOFLOW_SCREENSHOTS")
+    return Path(named) if named else tmp_path_factory.mktemp("pictures")
+
+
+@pytest.fixture
+def page(browser: Browser, server: Watched) -> Iterator[Page]:
+    """The page of live candles, with all drawn; whatever its scripts complain of fails the test."""
+    expect.set_options(timeout=TIMEOUT_MS)
+    with browser.new_page(viewport={"width": 1440, "height": 900}, timezone_id="UTC", locale="en-US") as opened:
+        faults: list[str] = []
+        opened.on("pageerror", lambda error: faults.append(str(error)))
+        opened.set_default_timeout(TIMEOUT_MS)
+        opened.goto(f"{server.url}/{START}")
+        drawn(opened)
+        yield opened
+        assert faults == []
+
+
+def drawn(page: Page, at_least: int = 1) -> None:
+    """Wait until so many candles are drawn."""
+    page.wait_for_function("least => Number(document.body.dataset.drawn) >= least", arg=at_least)
+
+
+def shown_price(page: Page) -> float:
+    """That of the newest candle."""
+    return float(page.locator("#price").inner_text().replace(",", ""))
+
+
+def serious_faults(page: Page) -> list[tuple[str, list[str]]]:
+    """What keeps users of a screen reader, or of a keyboard, from the page; and where."""
+    found = Axe().run(page).response["violations"]
+    grave = [each for each in found if each["impact"] in ("serious", "critical")]
+    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in grave]
+
+
+def test_a_trade_changes_the_candle_on_the_page(page: Page, server: Watched, report: Callable[[str], None]) -> None:
+    page.evaluate(WATCH_PRICE)
+    acknowledged_ms = {}
+    while time.time() % 60 > 40:  # all in one window, so that its trades can be counted
+        page.wait_for_timeout(500)
+    with server.sender() as send:
+        base = shown_price(page)
+        send(base, COINBASE)
+        expect(page.locator("#price")).to_have_attribute("data-stored", "false")
+        before = int(page.locator("#price").get_attribute("data-trades") or 0)
+        for number in range(1, TRADES + 1):
+            send(base + number / 4, COINBASE)
+            acknowledged_ms[before + number] = time.time() * 1000
+            time.sleep(0.03)
+    expect(page.locator("#price")).to_have_text(f"{base + TRADES / 4:,.2f}")
+    seen = page.evaluate("window.seen")
+    delays_ms = [
+        max(0, next(at_ms for at_ms, trades in seen if trades >= wanted) - at) for wanted, at in acknowledged_ms.items()
+    ]
+    p50, p99 = statistics.median(delays_ms), statistics.quantiles(delays_ms, n=100)[98]
+    report(f"from Kafka's acknowledgement to the page, {TRADES} trades: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
+    assert p50 < 500
+
+
+def test_pairs_and_resolutions_are_switched(page: Page) -> None:
+    page.get_by_role("combobox", name="Market").select_option("Kraken")
+    expect(page.locator("#title")).to_have_text("BTC-USD on Kraken")
+    page.get_by_text("5m", exact=True).click()
+    expect(page.get_by_role("radio", name="5m", exact=True)).to_be_checked()
+    page.wait_for_url("**/#Kraken/BTC-USD/300")
+    expect(page.locator("#legend")).to_contain_text("Trades")
+    page.keyboard.press("4")
+    page.wait_for_url("**/#Kraken/BTC-USD/3600")
+    page.go_back()
+    expect(page.get_by_role("radio", name="5m", exact=True)).to_be_checked()
+
+
+def test_older_candles_come_by_scrolling_back_over_midnight(page: Page) -> None:
+    page.locator("#chart").focus()
+    for wanted in (721, 1441, 2161, markets.MINUTES - len(markets.GAP)):
+        while int(page.evaluate("document.body.dataset.drawn")) < wanted:
+            page.keyboard.press("PageUp")
+            page.wait_for_timeout(50)
+    expect(page.locator("#latest")).to_be_visible()
+    page.keyboard.press("End")
+    expect(page.locator("#latest")).to_be_hidden()
+
+
+def test_it_is_there_at_once_and_light(page: Page, report: Callable[[str], None]) -> None:
+    page.locator("#chart").focus()
+    while int(page.evaluate("document.body.dataset.drawn")) < A_DAY:
+        page.keyboard.press("PageUp")
+        page.wait_for_timeout(50)
+    paint_ms, draw_ms, weight_kb = page.evaluate(FIGURES, A_DAY)
+    report(f"first paint {paint_ms:.0f} ms, a day drawn in {draw_ms:.0f} ms, {weight_kb:.0f} KB in all")
+    assert weight_kb < MOST_KB
+    assert draw_ms < MOST_DRAW_MS
+
+
+def test_a_suspect_hour_is_seen_as_such_and_as_mended_after_its_repair(page: Page, server: Watched) -> None:
+    suspect = page.get_by_role("button", name=re.compile("suspect: 58 ids are missing"))
+    expect(suspect).to_have_count(2)
+    suspect.last.click()
+    expect(page.locator("#legend")).to_contain_text("suspect: 58 ids are missing")
+    end = markets.newest_window(datetime.now(UTC))
+    hour = floor_window(end, 3600) - timedelta(hours=SUSPECT_AGO)
+    [row] = [row for row in markets.hours(COINBASE, end) if row.hour == hour]
+    server.put(HOURS, [row._replace(verdict="repaired", reason="a gap was filled", repaired_at=datetime.now(UTC))])
+    expect(page.get_by_role("button", name=re.compile("repaired: a gap was filled"))).to_be_visible()
+    expect(suspect).to_have_count(1)
+    server.put(HOURS, [row])
+
+
+def test_markets_are_laid_over_each_other(page: Page, pictures: Path) -> None:
+    page.get_by_text("Compare").click()
+    page.get_by_label("Kraken BTC-USD").check()
+    page.get_by_label("Binance BTC-USDT").check()
+    page.keyboard.press("Escape")
+    page.locator("#title").click()
+    spreads = page.locator("#spreads li")
+    expect(spreads).to_have_count(2)
+    expect(spreads.first).to_have_text(re.compile(r"Kraken BTC-USD[+\u2212]\d+\.\d bp"))
+    page.screenshot(path=pictures / "chart-compared.png", animations="disabled")
+
+
+def test_the_page_outlives_its_server(page: Page, server: Watched) -> None:
+    web = WebSettings(port=free_port())
+    with serving(*listening_socket(web), server.kafka, server.cassandra, SparkSettings()):
+        page.goto(f"{address(web)}/{START}")
+        drawn(page)
+    expect(page.get_by_role("alert")).to_contain_text("does not answer")
+    with server.sender() as send:
+        missed = send(shown_price(page) + 3.33, COINBASE)
+    with serving(*listening_socket(web), server.kafka, server.cassandra, SparkSettings()):
+        expect(page.locator("#price")).to_have_text(f"{missed.price:,.2f}")
+        expect(page.get_by_role("alert")).to_be_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_screen_reader_finds_nothing_serious_and_the_picture_is_taken(
+    page: Page, server: Watched, pictures: Path, scheme: str
+) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    expect(page.locator("#rows tr").first).to_be_visible()
+    base = shown_price(page)
+    with server.sender() as send:
+        for number in range(30):
+            send(base + number / 2, COINBASE if number % 2 else KRAKEN)
+        expect(page.locator("#state")).to_contain_text("live")
+        expect(page.locator(".part[data-mood=good]").first).to_be_visible()
+    page.screenshot(path=pictures / f"chart-{scheme}.png", animations="disabled")
+    assert serious_faults(page) == []
+
+
+def test_a_phone_shows_all_of_it(page: Page, pictures: Path) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(page.locator("#chart canvas").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    for name in ("Market", "Pair"):
+        expect(page.get_by_role("combobox", name=name)).to_be_in_viewport()
+    page.screenshot(path=pictures / "chart-phone.png", animations="disabled")
+    assert serious_faults(page) == []
+
+
+def test_local_time_dark_and_help_are_a_key_away(page: Page) -> None:
+    page.locator("#chart").focus()
+    page.keyboard.press("u")
+    expect(page.locator("#zone")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("t")
+    page.keyboard.press("t")
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_contain_text("the newest candle")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
