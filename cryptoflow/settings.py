@@ -41,6 +41,7 @@ HOUR_S = 3600
 
 NONE = "none"
 """An empty list, where the environment has to say one: what is empty there is not said."""
+
 LOOPBACKS = ("127.0.0.1", "::1", "localhost")
 """Hosts that only programs of this machine can reach."""
 

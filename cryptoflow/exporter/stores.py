@@ -18,7 +18,7 @@ from cryptoflow.model.trade import Pair
 from cryptoflow.pipeline.audit import backlog
 from cryptoflow.runtime.metrics import LogMetrics, PairMetrics, StoreMetrics, TablesMetrics, VerdictMetrics
 from cryptoflow.settings import KafkaSettings
-from cryptoflow.tables import lease, progress, reader
+from cryptoflow.tables import hours, lease, progress, reader
 from cryptoflow.tables.reader import LatestCandles
 from cryptoflow.tables.schema import HourRow, MarkRow, pair_of
 
@@ -46,13 +46,13 @@ class Look:
         """
         now = datetime.now(UTC)
         marks = reader.marks(self.session)
-        hours = reader.newest_hours(self.session, VERDICT_HOURS)
+        known = hours.newest(self.session, VERDICT_HOURS)
         holder = lease.read(self.session, lease.AGGREGATE)
         log, finished = of_log(self.kafka, self._lag), self._finished
         finished_s = finished.timestamp() if finished else None
         tables = TablesMetrics(finished_s=finished_s, aggregating=int(bool(holder and holder.holder)))
-        pairs = of_pairs(self._candles.newest(now), marks, hours, finished)
-        return [up("cassandra"), Sample(tables), *log, *pairs, *of_verdicts(hours)]
+        pairs = of_pairs(self._candles.newest(now), marks, known, finished)
+        return [up("cassandra"), Sample(tables), *log, *pairs, *of_verdicts(known)]
 
     def _lag(self) -> LogMetrics:
         place = progress.Place(self.window_s, self.kafka.topic, topic_id(self.kafka))

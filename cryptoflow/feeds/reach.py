@@ -77,7 +77,8 @@ def reach_rest(venue: Venue, rest_url: str, timeout_s: float = TIMEOUT_S) -> Rea
     def ask() -> str | None:
         try:
             with opener.open(request, timeout=timeout_s) as answer:
-                return answer.headers.get("Date")
+                date: str | None = answer.headers.get("Date")
+                return date
         except HTTPError as refused:
             with refused:
                 raise _refusal(venue, refused.code, "an answer") from None

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from kafka import KafkaProducer, TopicPartition, errors
 
-from cryptoflow.kafka_io.connection import ANSWER_TIMEOUT_S, our_errors
+from cryptoflow.kafka_io.connection import ANSWER_TIMEOUT_S, client_config, our_errors
 from cryptoflow.kafka_io.delivery import CLOSE_TIMEOUT_S, LINGER_MS, NO_HEADERS, Delivery, Headers, timeouts_ms
 from cryptoflow.settings import KafkaSettings
 

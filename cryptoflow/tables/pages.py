@@ -11,8 +11,7 @@ from cryptoflow.model.candle import CandleRow, DirectionRow
 from cryptoflow.model.offsets import Offsets
 from cryptoflow.model.trade import Pair
 from cryptoflow.model.window import EPOCH, as_utc, utc_midnight
-from cryptoflow.tables.reader import Series
-from cryptoflow.tables.reader import _select as select
+from cryptoflow.tables.reader import Series, select
 from cryptoflow.tables.schema import CANDLES, HOURS, TRADE_WINDOWS, HourRow, Table
 
 Row = TypeVar("Row", CandleRow, HourRow, DirectionRow)

@@ -7,16 +7,23 @@ import random
 import time
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from cryptoflow.defs.assets import VENUE_HISTORY
 from cryptoflow.model.trade import read_trade
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
 from cryptoflow_tests.dagster_dev import DagsterDev, awaited, kill
-from cryptoflow_tests.defs.test_backfill import LAUNCH, ONGOING, STATE
+from cryptoflow_tests.defs.test_backfill import LAUNCH
 from cryptoflow_tests.exactness import kafka as kafka_of
 from cryptoflow_tests.running import Workplace
 from cryptoflow_tests.topics import read_topic
+
+ONGOING = ("REQUESTED", "FAILING", "CANCELING", "COMPLETING")
+
+STATE = """query ($id: String!) { answer: partitionBackfillOrError(backfillId: $id) {
+    ... on PartitionBackfill { status assetBackfillData { assetBackfillStatuses {
+        ... on AssetPartitionsStatusCounts { numPartitionsMaterialized numPartitionsFailed } } } } } }"""
 
 DAYS = 30
 FIRST = date(2026, 10, 1)
@@ -67,6 +74,11 @@ def test_a_month_is_fetched_to_the_last_trade_whatever_is_killed(place: Workplac
         assert len(pages) <= len(wanted) / 1000 * 1.2 + DAYS * (2 + SEEKING)
 
 
+def has_asked(simulator: Simulator, more_than: int) -> bool:
+    """Whether the simulator was asked more often."""
+    return simulator.tally.requests.total() > more_than
+
+
 def backfilled(dagster: DagsterDev, simulator: Simulator) -> Any:
     """What became of a backfill of which runs are killed, when it is over."""
     names = [f"{FIRST + timedelta(days=number)}|Coinbase~BTC~USD" for number in range(DAYS)]
@@ -74,10 +86,8 @@ def backfilled(dagster: DagsterDev, simulator: Simulator) -> Any:
     backfill = dagster.graphql(LAUNCH, given=given)["answer"]["backfillId"]
     rng, ended_s = random.Random(7), time.monotonic() + DONE_S
     for _ in range(KILLS):
-        before, more = simulator.tally.requests.total(), rng.randint(15, 40)
-        awaited(
-            lambda: simulator.tally.requests.total() > before + more, "requests of a run", ended_s - time.monotonic()
-        )
+        enough = simulator.tally.requests.total() + rng.randint(15, 40)
+        awaited(partial(has_asked, simulator, enough), "requests of a run", ended_s - time.monotonic())
         kill(worker for run in dagster.runs() if (worker := dagster.worker(run.run_id)))
 
     def over() -> Any:

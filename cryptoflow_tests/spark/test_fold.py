@@ -20,7 +20,16 @@ PAIRS = ("Coinbase", "BTC", "USD"), ("Kraken", "ETH", "EUR")
 trades = st.lists(
     st.builds(
         lambda pair, id, time_s, numbered, price: Trade(
-            *pair, "1", str(id), NOON_S + time_s, 1.0, float(price), float(price), sequence=id if numbered else None
+            pair[0],
+            pair[1],
+            pair[2],
+            "1",
+            str(id),
+            NOON_S + time_s,
+            1.0,
+            float(price),
+            float(price),
+            sequence=id if numbered else None,
         ),
         st.sampled_from(PAIRS),
         st.integers(0, 30),
