@@ -111,8 +111,11 @@ class Aggregation(Part[AggregateMetrics]):
             self._lease.alive()
             return overdue()
 
-        self._following.end()
-        self._past.drain(is_overdue)
+        self._past.stop()
+        while not (self._following.done() or is_overdue()):
+            self._following.wait(POLL_S)
+        if self._following.done():
+            self._past.drain(is_overdue)
         self._drain(is_overdue)
 
     def _drain(self, is_overdue: Callable[[], bool]) -> None:

@@ -7,7 +7,7 @@ import msgspec
 
 from cryptoflow.model import verdict
 from cryptoflow.model.trade import Pair
-from cryptoflow.model.verdict import LOG_CUT, Facts, Numbers, Range, Run, holes, joined, missing
+from cryptoflow.model.verdict import LOG_CUT, REPAIRED, Facts, Numbers, Range, Run, holes, joined, missing
 from cryptoflow.model.window import HOUR, utc_midnight
 from cryptoflow.pipeline.marking import AHEAD, LATE
 from cryptoflow.pipeline.place import EMPTY_HOURS
@@ -143,7 +143,7 @@ def hour_row(
         in_candles=trades,
         duplicates=duplicates,
         late=(known.late if known else 0) + min(added, too_late),
-        gaps=verdict.count(finding.missing),
+        gaps=0 if cut else verdict.count(finding.missing),
         verdict="",
         reason=LOG_CUT if cut else "",
         repaired_at=datetime.now(UTC),
@@ -151,13 +151,20 @@ def hour_row(
         first_number=finding.first if plan.to_its_end else None,
         last_number=finding.last if plan.to_its_end else None,
         missing=_text(finding.missing),
-        rewritten=((known.rewritten or 0) if known else 0) + rewritten,
+        rewritten=_rewritten(known) + rewritten,
         disagreement=known.disagreement if known else None,
     )
     judged = _judged(row, finding.missing, finding.numbered, plan.ids[1])
     if plan.to_its_end:
         return judged
     return judged._replace(reason=f"{judged.reason}, until {plan.end:%H:%M}", missing=_text([]))
+
+
+def _rewritten(known: HourRow | None) -> int:
+    """How many candles of an hour repairs have changed; a row of an earlier version does not count them."""
+    if known is None:
+        return 0
+    return int(known.verdict == REPAIRED) if known.rewritten is None else known.rewritten
 
 
 def _text(ranges: Sequence[Range]) -> str:
@@ -210,6 +217,7 @@ def _settled(row: HourRow, known: Sequence[Run], low: int | None, high: int | No
     if after == before:
         return None
     # Exact also where not all of the ranges were kept.
-    gaps = max(0, row.gaps + verdict.count(after) - verdict.count(before)) if after else 0
+    cut, change = row.reason == LOG_CUT, verdict.count(after) - verdict.count(before)
+    gaps = 0 if cut or not after else max(0, row.gaps + change)
     better = row._replace(gaps=gaps, missing=_text(after))
     return _judged(better, after, numbered=True, past_id=past_id)

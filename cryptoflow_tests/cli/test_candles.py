@@ -21,10 +21,12 @@ from typer.testing import CliRunner
 from cryptoflow.cli.candles import candles
 from cryptoflow.errors import CassandraError, CassandraUnreachableError, ConfigError
 from cryptoflow.model.candle import Candle, CandleRow, Side, candle_row
+from cryptoflow.model.verdict import COMPLETE, SUSPECT
+from cryptoflow.model.window import utc_hour
 from cryptoflow.render import amount, candle_table
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.connection import connect, ensure_schema
-from cryptoflow.tables.schema import CANDLES
+from cryptoflow.tables.schema import CANDLES, HOURS, HourRow
 from cryptoflow.tables.writer import TableWriter
 from cryptoflow_tests.running import RUN_ITSELF
 
@@ -108,6 +110,22 @@ def test_a_piped_table_has_every_digit(write: Write) -> None:
     assert "63,239.88" in table
     assert "1,234" in table
     assert f"{THIS_MINUTE:%Y-%m-%d %H:%M}:00" in table
+
+
+def test_candles_of_suspect_and_of_repaired_hours_are_marked(write: Write, settings: CassandraSettings) -> None:
+    write([a_candle(), a_candle(market="Kraken"), a_candle(60)])
+    hour = utc_hour(THIS_MINUTE)
+
+    def row(market: str, verdict: str) -> HourRow:
+        date = hour.replace(hour=0)
+        return HourRow(market, "BTC", "USD", date, hour, 1, 1, 0, 0, 0, verdict, "", hour, "[]")
+
+    with connect(settings) as session:
+        TableWriter(session, settings).put(HOURS, [row("Coinbase", SUSPECT), row("Kraken", COMPLETE)], 1)
+    lines = said("--last", "2").splitlines()
+    assert [line.split()[-1] == SUSPECT for line in lines if "BTC-USD" in line] == [True, False, False]
+    assert "verdict" not in said("--market", "Kraken")
+    assert SUSPECT not in said("--format", "csv")
 
 
 def test_other_window_lengths_are_asked_for(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

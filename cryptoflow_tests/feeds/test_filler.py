@@ -54,6 +54,7 @@ def test_cuts_at_random_moments_and_lost_frames_leave_no_hole_and_no_limit_is_br
             for _ in range(6):
                 wait_for_more(lambda: running.sink.ids, chance.randint(1, 150))
                 simulator.drop_connections()
+            simulator.refuse(1)
             wait_for(lambda: bool(past.ids))
             wait_until_whole(simulator, live(running)[0], lambda: {*live(running), *past.ids})
         assert not simulator.tally.broken

@@ -33,9 +33,8 @@ def test_the_topics_are_made_as_the_settings_say(settings: KafkaSettings) -> Non
     assert make_topics(settings) == [settings.topic, *others]
     assert end_offsets(settings, settings.topic) == end_offsets(settings, settings.history_topic) == {0: 0, 1: 0, 2: 0}
     assert end_offsets(settings, settings.dead_letter_topic) == {0: 0}
-    for topic in (settings.topic, settings.history_topic):
-        assert config_of(settings, topic)["retention.ms"] == str(5 * 3600 * 1000)
-        assert config_of(settings, topic)["message.timestamp.type"] == "CreateTime"
+    assert retention_ms(settings) == str(5 * 3600 * 1000)
+    assert config_of(settings, settings.history_topic) == config_of(settings, settings.topic)
     assert config_of(settings, settings.gaps_topic)["cleanup.policy"] == "compact"
 
 

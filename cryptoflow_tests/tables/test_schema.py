@@ -13,6 +13,7 @@ from cryptoflow.tables.schema import (
     TABLES,
     TRADE_WINDOWS,
     Table,
+    add_columns,
     compaction_days,
     create_keyspace,
     create_table,
@@ -93,6 +94,14 @@ def test_compaction_windows_stay_few(ttl_s: int, days: int) -> None:
 def test_a_keyspace_with_a_data_center_replicates_there() -> None:
     assert "{'class': 'NetworkTopologyStrategy', 'dc''1': 3}" in create_keyspace("k", 3, "dc'1")
     assert "{'class': 'SimpleStrategy', 'replication_factor': 1}" in create_keyspace("k", 1, None)
+
+
+def test_only_columns_that_came_later_are_added_to_a_table() -> None:
+    assert add_columns(HOURS, "k", HOURS.columns) is None
+    assert add_columns(CANDLES, "k", {}) is None
+    assert add_columns(HOURS, "k", {*HOURS.columns} - {"market", "missing", "last_number"}) == (
+        'ALTER TABLE "k"."hours" ADD (last_number bigint, missing text)'
+    )
 
 
 def described() -> dict[str, tuple[str, str, str]]:
