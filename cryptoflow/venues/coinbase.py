@@ -212,9 +212,16 @@ class Coinbase(Venue):
         return None if ended else self._page(wanted, PAGING, cursor)
 
     def _sought(self, request: Request, rows: int, trades: Sequence[Recorded]) -> Request | None:
-        """Where to look next for the page that the stretch ends in; None: it is this one, or there is none."""
+        """Where to look next for the page that the stretch ends in; None: it is this one, or there is none.
+
+        Raises:
+            FeedDisconnectedError: the page is not the one that was asked for, so that looking would have no end.
+        """
         to_ns, seen = request.wanted.to_ns, _Seen(*request.state)
         newest, oldest = max(trades, key=by_id, default=None), min(trades, key=by_id, default=None)
+        after = dict(request.query).get("after")
+        if newest and after and by_id(newest) >= int(after):
+            raise FeedDisconnectedError(f"trades before {after} were asked for, and newer ones came")
         if newest is None or oldest is None or newest[0].event_time_ns <= to_ns:
             if not request.state:
                 return None

@@ -289,7 +289,7 @@ def test_coinbase_finds_the_end_of_a_stretch_in_a_few_looks_however_uneven_the_m
 
     def answer(request: Request) -> Answer:
         query = dict(request.query)
-        end = min(int(query.get("after", 2**63)) - 1000, len(times_ns))
+        end = min(int(query.get("after", 2**63)) - first, len(times_ns))
         picked = range(max(0, end - int(query["limit"])), max(0, end))[::-1]
         return Answer(dumped([coinbase_match(Deal(first + at, times_ns[at], "1", "1", buy=True)) for at in picked]))
 
@@ -302,6 +302,15 @@ def test_coinbase_finds_the_end_of_a_stretch_in_a_few_looks_however_uneven_the_m
         looks.append(count)
     assert max(looks) <= 15  # by halves alone it takes 21
     assert sum(looks) / len(looks) < 9
+
+
+def test_coinbase_is_not_asked_for_ever_where_it_sends_the_newest_page_whatever_is_asked_for() -> None:
+    tongue, past = COINBASE, dense(3000)
+    newest = Answer(dumped([coinbase_match(deal) for deal in past[:-1001:-1]]))
+    page = tongue.venue.read(tongue.venue.ask(Wanted(tongue.pair, START_NS, past[0].time_ns)), newest)
+    assert page.next
+    with pytest.raises(FeedDisconnectedError, match="newer ones came"):
+        tongue.venue.read(page.next, newest)
 
 
 @each_venue
