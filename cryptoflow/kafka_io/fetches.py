@@ -7,7 +7,7 @@ stretch is written anew, and the repair counts each trade once.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from kafka import KafkaProducer, TopicPartition, errors
 from kafka.structs import OffsetAndMetadata
@@ -29,22 +29,15 @@ SOURCE = "source"
 
 
 class Written(NamedTuple):
-    """How far a stretch was written: its records are between the offsets, with others, and what its writer has to know.
+    """How far a stretch was written: its records are between the offsets, with others."""
 
-    `partition` is -1 as long as it has no record.
-    """
-
-    note: str
-    partition: int = -1
-    begin: int = 0
-    end: int = 0
-    last_id: str = ""
+    partition: int
+    begin: int
+    end: int
+    last_id: str
     """Of the trade in its last record."""
-
-    def grown(self, partition: int, begin: int, end: int, last_id: str) -> Self:
-        """With more records, behind the others."""
-        first = begin if self.partition < 0 else self.begin
-        return self._replace(partition=partition, begin=first, end=end, last_id=last_id)
+    note: str = ""
+    """What its writer has to know to go on."""
 
 
 class History:
@@ -98,8 +91,8 @@ class History:
         group, topic = self._group(name), self._settings.history_topic
         found = self._retried(lambda: self._admin.list_group_offsets({group: None}).get(group, {}))
         for place, committed in found.items():
-            topic_id, partition, begin, last_id, note = (committed.metadata or "").split(" ", 4)
-            written = Written(note, int(partition), int(begin), committed.offset, last_id)
+            topic_id, begin, last_id, note = (committed.metadata or "").split(" ", 3)
+            written = Written(place.partition, int(begin), committed.offset, last_id, note)
             if place.topic == topic and topic_id == self._log.topic_id and self._is_there(written):
                 return written
         return None
@@ -107,8 +100,6 @@ class History:
     def _is_there(self, written: Written) -> bool:
         """Whether the topic still has its records."""
         place = written.partition
-        if place < 0:
-            return True
         if not self._log.begins().get(place, 0) <= written.begin < written.end <= self._log.ends().get(place, 0):
             return False
         found = records_between(self._settings, self._log.topic, {place: written.end - 1}, {place: written.end})
@@ -116,9 +107,8 @@ class History:
 
     def note(self, name: str, written: Written) -> None:
         """Put down how far the stretch of a name was written; 3 kB of it at most."""
-        place = TopicPartition(self._settings.history_topic, max(0, written.partition))
-        last_id = written.last_id or "-"
-        metadata = f"{self._log.topic_id} {written.partition} {written.begin} {last_id} {written.note}"
+        place = TopicPartition(self._settings.history_topic, written.partition)
+        metadata = f"{self._log.topic_id} {written.begin} {written.last_id} {written.note}"
         self._retried(lambda: self._commit(self._group(name), place, OffsetAndMetadata(written.end, metadata)))
 
     def _commit(self, group: str, place: TopicPartition, offset: OffsetAndMetadata) -> None:

@@ -160,8 +160,8 @@ class Fetcher:
             self._on_day(day, fetched)
 
     def _fetched(self, day: PairDay, rest: Rest) -> Fetched:
-        wanted, written = day_of(day.pair, day.day), self._history.written(day.name) or Written("")
-        fetched = msgspec.json.decode(written.note, type=Fetched) if written.note else Fetched()
+        wanted, written = day_of(day.pair, day.day), self._history.written(day.name)
+        fetched = msgspec.json.decode(written.note, type=Fetched) if written else Fetched()
         if fetched.is_done(rest.venue):
             self._there += 1
             return fetched
@@ -170,17 +170,19 @@ class Fetcher:
         return fetched
 
     def _take(
-        self, page: Page, fetched: Fetched, written: Written, day: PairDay, wanted: Wanted, venue: Venue
-    ) -> tuple[Fetched, Written]:
+        self, page: Page, fetched: Fetched, written: Written | None, day: PairDay, wanted: Wanted, venue: Venue
+    ) -> tuple[Fetched, Written | None]:
         """Write a page; how far the day is after it."""
         source = f"{venue.name} REST"
         fetched, trades = fetched.with_page(page, wanted, venue.newest_first)
         if page.unreadable:
             self._history.dead_letters(page.unreadable, source)
         if trades:
-            written = written.grown(*self._history.put(trades, source), trades[-1][0].id)
-        written = written._replace(note=msgspec.json.encode(fetched).decode())
-        self._history.note(day.name, written)
+            partition, begin, end = self._history.put(trades, source)
+            written = Written(partition, written.begin if written else begin, end, trades[-1][0].id)
+        if written:  # before the first trade there is nothing in the topic that could tell how far it is
+            written = written._replace(note=msgspec.json.encode(fetched).decode())
+            self._history.note(day.name, written)
         self._pages, self._trades = self._pages + 1, self._trades + len(trades)
         self._share = max(self._share, share_of(wanted, trades, venue.newest_first))
         return fetched, written
