@@ -16,6 +16,9 @@ from cryptoflow.venues.base import Recorded, Unreadable
 
 Headers = Sequence[tuple[str, bytes]]
 
+Span = tuple[int, int, int]
+"""(partition, offset of the first record, offset behind the last one)."""
+
 
 class HistoryProducer:
     """Writes trades of the past, each the venue's exact record, with headers that say where they come from and why.
@@ -37,11 +40,15 @@ class HistoryProducer:
         with our_errors(settings, "the producer of history"):
             self._producer = KafkaProducer(**producer_config(settings))
 
-    def put(self, trades: Sequence[Recorded], unreadable: Sequence[Unreadable], source: str) -> None:
+    def put(self, trades: Sequence[Recorded], unreadable: Sequence[Unreadable], source: str) -> Span | None:
         """Write trades into the topic of history, and rows that are none into the dead letters.
 
         Args:
             source: where they come from.
+
+        Returns:
+            Where the trades are, if they are of one pair, with those that others have written meanwhile; None: there
+            were none.
         """
         came_from = ("source", source.encode())
         headers = [came_from, ("reason", self._reason.encode())]
@@ -51,7 +58,8 @@ class HistoryProducer:
             sent += [
                 self._send(dead, each.frame, None, [came_from, ("reason", each.reason.encode())]) for each in unreadable
             ]
-            self._await(sent)
+            records = self._await(sent)[: len(trades)]
+        return (records[0].partition, records[0].offset, records[-1].offset + 1) if records else None
 
     def put_gaps(self, gaps: Mapping[bytes, bytes]) -> None:
         """Write records by their keys into the topic of gaps."""
@@ -72,12 +80,11 @@ class HistoryProducer:
         except errors.KafkaError as error:
             raise self._undelivered(error) from None
 
-    def _await(self, futures: Sequence[Any]) -> None:
-        for future in futures:
-            try:
-                future.get(self._settings.delivery_timeout_s)
-            except errors.KafkaError as error:
-                raise self._undelivered(error) from None
+    def _await(self, futures: Sequence[Any]) -> list[Any]:
+        try:
+            return [future.get(self._settings.delivery_timeout_s) for future in futures]
+        except errors.KafkaError as error:
+            raise self._undelivered(error) from None
 
     def _undelivered(self, error: Exception) -> DeliveryError:
         return DeliveryError(

@@ -11,7 +11,8 @@ import msgspec
 from cryptoflow.errors import ConfigError, FeedRefusedError
 from cryptoflow.feeds.past import pages
 from cryptoflow.feeds.rest import Rest
-from cryptoflow.kafka_io.fetches import History, Written, open_history
+from cryptoflow.kafka_io.fetches import Fetches, Written, open_fetches
+from cryptoflow.kafka_io.history import HistoryProducer
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.model.trade import Pair, kafka_key
 from cryptoflow.pipeline.history_plan import Fetched, day_of, left_s, share_of
@@ -26,6 +27,10 @@ REST_FOR_S = 6 * 3600.0
 """How long one request is tried: a venue that is away for hours fails no backfill."""
 
 
+HISTORY = "history"
+"""Why the trades were fetched, as the header of their records has it."""
+
+
 class PairDay(NamedTuple):
     """A UTC day of a pair."""
 
@@ -36,6 +41,11 @@ class PairDay(NamedTuple):
     def name(self) -> str:
         """By which a later run finds what there is of it."""
         return f"{kafka_key(self.pair).decode()}.{self.day}"
+
+    @property
+    def wanted(self) -> Wanted:
+        """What to ask its venue for."""
+        return day_of(self.pair, self.day)
 
 
 OnDay = Callable[[PairDay, Fetched], None]
@@ -80,8 +90,8 @@ def fetch(
         return Rest(venue, feed.venue_rest_url(venue.name), stop, REST_FOR_S, tell)
 
     make_topics(kafka)
-    with open_history(kafka) as history:
-        return live(FetchPart(Fetcher(rest_of, history, days, on_day, stop), stop), run)
+    with open_fetches(kafka) as fetches, HistoryProducer(kafka, HISTORY) as producer:
+        return live(FetchPart(Fetcher(rest_of, producer, fetches, days, on_day, stop), stop), run)
 
 
 class FetchPart(Part[HistoryMetrics]):
@@ -127,12 +137,14 @@ class Fetcher:
     def __init__(
         self,
         rest_of: Callable[[Pair], Rest],
-        history: History,
+        producer: HistoryProducer,
+        fetches: Fetches,
         days: Sequence[PairDay],
         on_day: OnDay,
         stop: threading.Event,
     ) -> None:
-        self._rest_of, self._history, self._days, self._on_day, self._stop = rest_of, history, days, on_day, stop
+        self._rest_of, self._producer, self._fetches = rest_of, producer, fetches
+        self._days, self._on_day, self._stop = days, on_day, stop
         self._refused: dict[Pair, str] = {}
         self._done = self._there = self._pages = self._trades = 0
         self._share = 0.0
@@ -160,31 +172,29 @@ class Fetcher:
             self._on_day(day, fetched)
 
     def _fetched(self, day: PairDay, rest: Rest) -> Fetched:
-        wanted, written = day_of(day.pair, day.day), self._history.written(day.name)
+        written = self._fetches.written(day.name)
         fetched = msgspec.json.decode(written.note, type=Fetched) if written else Fetched()
         if fetched.is_done(rest.venue):
             self._there += 1
             return fetched
-        for page in pages(rest, fetched.next or wanted):
-            fetched, written = self._take(page, fetched, written, day, wanted, rest.venue)
+        for page in pages(rest, fetched.next or day.wanted):
+            fetched, written = self._take(page, fetched, written, day, rest)
         return fetched
 
     def _take(
-        self, page: Page, fetched: Fetched, written: Written | None, day: PairDay, wanted: Wanted, venue: Venue
+        self, page: Page, fetched: Fetched, written: Written | None, day: PairDay, rest: Rest
     ) -> tuple[Fetched, Written | None]:
         """Write a page; how far the day is after it."""
-        source = f"{venue.name} REST"
-        fetched, trades = fetched.with_page(page, wanted, venue.newest_first)
-        if page.unreadable:
-            self._history.dead_letters(page.unreadable, source)
-        if trades:
-            partition, begin, end = self._history.put(trades, source)
+        wanted, newest_first = day.wanted, rest.venue.newest_first
+        fetched, trades = fetched.with_page(page, wanted, newest_first)
+        if span := self._producer.put(trades, page.unreadable, rest.address):
+            partition, begin, end = span
             written = Written(partition, written.begin if written else begin, end, trades[-1][0].id)
         if written:  # before the first trade there is nothing in the topic that could tell how far it is
             written = written._replace(note=msgspec.json.encode(fetched).decode())
-            self._history.note(day.name, written)
+            self._fetches.keep(day.name, written)
         self._pages, self._trades = self._pages + 1, self._trades + len(trades)
-        self._share = max(self._share, share_of(wanted, trades, venue.newest_first))
+        self._share = max(self._share, share_of(wanted, trades, newest_first))
         return fetched, written
 
     def metrics(self) -> HistoryMetrics:
@@ -192,8 +202,8 @@ class Fetcher:
         done = self._done + self._share
         new, elapsed_s = len(self._days) - self._there, time.monotonic() - self._began_s
         return HistoryMetrics(
-            days=self._done,
-            days_left=len(self._days) - self._done,
+            partitions=self._done,
+            partitions_left=len(self._days) - self._done,
             pages=self._pages,
             past_trades=self._trades,
             share_done=done / len(self._days),

@@ -162,8 +162,8 @@ class RepairMetrics(Metrics, frozen=True):
 class HistoryMetrics(Metrics, frozen=True):
     """Of what fetches the past."""
 
-    days: Annotated[int, _counter("days of pairs that are in the history topic")] = 0
-    days_left: Annotated[int, _gauge("days of pairs that are to be fetched yet")] = 0
+    partitions: Annotated[int, _counter("days of pairs that are in the history topic")] = 0
+    partitions_left: Annotated[int, _gauge("days of pairs that are to be fetched yet")] = 0
     pages: Annotated[int, _counter("answers of the venues' REST")] = 0
     past_trades: Annotated[int, _counter("trades written into the history topic")] = 0
     share_done: Annotated[float, _gauge("the part of all days that is fetched")] = 0
@@ -246,6 +246,7 @@ EXPORTED: tuple[type[Metrics], ...] = (
     AggregateMetrics,
     MemoryMetrics,
     RepairMetrics,
+    HistoryMetrics,
     RunMetrics,
     StoreMetrics,
     LogMetrics,

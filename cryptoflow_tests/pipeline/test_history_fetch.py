@@ -12,6 +12,8 @@ import pytest
 
 from cryptoflow.errors import ConfigError, FeedRefusedError
 from cryptoflow.kafka_io.connection import admin_client
+from cryptoflow.kafka_io.fetches import Fetches
+from cryptoflow.kafka_io.history import HistoryProducer
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.model.trade import read_trade
 from cryptoflow.pipeline import history_fetch
@@ -90,7 +92,8 @@ def test_a_day_is_in_the_topic_once_with_where_it_came_from_and_a_second_run_ask
     ids = [read_trade(record.value).id for record in records]
     assert sorted(ids) == sorted([*wanted, str(found.before), str(found.after)])
     assert metrics.past_trades == len(ids)
-    assert {dict(record.headers)["source"] for record in records} == {f"{name} REST".encode()}
+    came_from = {"source": market.rest_url.encode(), "reason": b"history"}
+    assert all(dict(record.headers) == came_from for record in records)
     assert min(record.timestamp for record in records) / 1000 >= before - 1
     asked = market.tally.requests.total()
     again, metrics = fetched(name, market, kafka)
@@ -104,22 +107,22 @@ class _KilledError(BaseException):
 
 
 @each_venue
-@pytest.mark.parametrize("dies_in", ["put", "note"])
+@pytest.mark.parametrize("dies_in", ["put", "keep"])
 def test_a_run_that_dies_at_any_page_asks_only_for_that_page_again(
     name: str, dies_in: str, market: Simulator, kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It dies before the first page is written, then before the second is, and so on; or right after each."""
-    from cryptoflow.kafka_io.fetches import History
+    dying = HistoryProducer if dies_in == "put" else Fetches
+    alive, pages_left = getattr(dying, dies_in), [0]
 
-    alive, pages_left = getattr(History, dies_in), [0]
-
-    def mortal(self: History, *arguments: Any) -> Any:
-        pages_left[0] -= 1
-        if pages_left[0] < 0:
-            raise _KilledError
+    def mortal(self: object, *arguments: Any) -> Any:
+        if dies_in == "keep" or arguments[0]:
+            pages_left[0] -= 1
+            if pages_left[0] < 0:
+                raise _KilledError
         return alive(self, *arguments)
 
-    monkeypatch.setattr(History, dies_in, mortal)
+    monkeypatch.setattr(dying, dies_in, mortal)
     deaths = 0
     while True:
         pages_left[0] = 1 if deaths else 0
