@@ -130,5 +130,5 @@ class HealthDesk:
         return max((row.repaired_at for row in rows if row.repaired_at), default=None)
 
     def _newest_hours(self, pair: Pair) -> list[HourRow]:
-        dates = self._store.hour_dates(pair)[:4]
+        dates = self._store.hour_dates(pair)
         return self._store.ask(lambda session: pages.hours(session, pair, dates, pages.ALWAYS, 48))

@@ -66,7 +66,7 @@ class Store:
 
     def hour_dates(self, pair: Pair) -> list[datetime]:
         """The dates, newest first, that may have hours of a pair; errors as `ask`."""
-        return _with_open(self._hours.get().get(pair, []), 0)
+        return _with_open(self._hours.get(pair).get(pair, []), 0)
 
     def _connected(self) -> Session:
         with self._lock:

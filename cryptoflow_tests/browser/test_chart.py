@@ -161,6 +161,16 @@ def test_it_is_there_at_once_and_light(page: Page, report: Callable[[str], None]
     assert draw_ms < MOST_DRAW_MS
 
 
+def test_the_health_explains_itself_and_leads_to_dagster(page: Page) -> None:
+    waiting = page.get_by_role("link", name="Waiting for repair")
+    explained = waiting.get_by_role("tooltip", include_hidden=True)
+    expect(explained).to_be_hidden()
+    waiting.hover()
+    expect(explained).to_be_visible()
+    expect(explained).to_contain_text("too late for the stream")
+    expect(waiting).to_have_attribute("href", re.compile("/assets/candle_hours$"))
+
+
 def test_a_suspect_hour_is_seen_as_such_and_as_mended_after_its_repair(page: Page, server: Watched) -> None:
     suspect = page.get_by_role("button", name=re.compile("suspect: 58 ids are missing"))
     expect(suspect).to_have_count(2)
@@ -176,10 +186,11 @@ def test_a_suspect_hour_is_seen_as_such_and_as_mended_after_its_repair(page: Pag
 
 
 def test_markets_are_laid_over_each_other(page: Page, pictures: Path) -> None:
-    page.get_by_text("Compare").click()
-    page.get_by_label("Kraken BTC-USD").check()
-    page.get_by_label("Binance BTC-USDT").check()
-    page.keyboard.press("Escape")
+    page.get_by_text("Compare").press("Enter")
+    for name in ("Kraken BTC-USD", "Binance BTC-USDT"):
+        page.get_by_label(name).press("Space")
+        expect(page.get_by_label(name)).to_be_checked()
+        expect(page.get_by_label(name)).to_be_focused()
     page.locator("#title").click()
     spreads = page.locator("#spreads li")
     expect(spreads).to_have_count(2)

@@ -46,11 +46,12 @@ HOURS_KNOWN = [
 @pytest.fixture(scope="module")
 def server(shared_server: Watched) -> Watched:
     """With candles of March, verdicts and rows of sides."""
-    trades = [a_trade(at, 100.0, KRAKEN, epoch_ns(datetime.now(UTC))) for at in range(2)]
+    trades = [a_trade(at, 100.0, KRAKEN, epoch_ns(datetime.now(UTC))) for at in range(4)]
     sides = [row for candle in candles_of(trades, 60).values() for row in direction_rows(candle)]
     shared_server.put(CANDLES, ROWS)
     shared_server.put(HOURS, HOURS_KNOWN)
     shared_server.put(TRADE_WINDOWS, sides)
+    await_that(lambda: shared_server.get("candles", **ASKED).status == 200)
     return shared_server
 
 

@@ -1,5 +1,6 @@
 """Kafka and Cassandra go away and come back under a server that lives on, and says so meanwhile."""
 
+import gc
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,6 +19,12 @@ from cryptoflow.web.listen import listening_socket, serving
 from cryptoflow_tests.cable import Cable
 from cryptoflow_tests.mortal import MortalKafka
 from cryptoflow_tests.watching import BTC, Watched, a_trade, await_that
+
+pytestmark = [
+    # kafka-python leaks the socket of each connection that is refused
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"),
+]
 
 ASKED: dict[str, Any] = {"market": "Coinbase", "pair": "BTC-USD", "limit": 1}
 
@@ -46,6 +53,7 @@ def kafka(tmp_path: Path, jars_home: Path, caplog: pytest.LogCaptureFixture) -> 
     with caplog.at_level(logging.CRITICAL, logger="kafka"):
         yield kafka
     kafka.kill()
+    gc.collect()
 
 
 def test_cassandra_goes_and_comes_back_while_trades_go_on(cabled: Watched, cable: Cable) -> None:

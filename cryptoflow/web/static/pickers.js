@@ -28,13 +28,18 @@ export function showPickers(known, chosen, choose) {
 
 function showWindows(windows, chosen, choose) {
   const set = $("windows");
-  const focused = set.contains(document.activeElement);
   const labels = windows.map((windowS) => {
     const input = made("input", { type: "radio", name: "window", value: windowS, checked: windowS === chosen });
     return labelled(input, windowText(windowS), () => choose(windowS));
   });
-  set.replaceChildren(set.querySelector("legend"), ...labels);
-  if (focused) set.querySelector("input:checked")?.focus();
+  replaced(set, [set.querySelector("legend"), ...labels]);
+}
+
+/** Put labels in place of those before; the keyboard stays with the same one. */
+function replaced(element, labels) {
+  const focused = element.contains(document.activeElement) ? document.activeElement.value : null;
+  element.replaceChildren(...labels);
+  if (focused !== null) element.querySelector(`input[value="${CSS.escape(focused)}"]`)?.focus();
 }
 
 /** The same coin on other markets, those of the same currency first. */
@@ -47,12 +52,12 @@ function showOthers(known, chosen, choose) {
   $("compare-count").textContent = chosen.over.length || "";
   const labels = others.map((each) => {
     const rest = chosen.over.filter((one) => nameOf(one) !== nameOf(each));
-    const box = made("input", { type: "checkbox", checked: rest.length < chosen.over.length });
+    const box = made("input", { type: "checkbox", value: nameOf(each), checked: rest.length < chosen.over.length });
     return labelled(box, ` ${each.market} ${each.pair}`, () => {
       choose({ ...chosen, over: box.checked ? [...rest, each].slice(0, OVER_COLOURS.length) : rest });
     });
   });
-  $("compare-list").replaceChildren(...labels);
+  replaced($("compare-list"), labels);
 }
 
 const made = (tag, properties) => Object.assign(document.createElement(tag), properties);
