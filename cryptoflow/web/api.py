@@ -125,9 +125,9 @@ Answering = Annotated[Parts, Depends(parts_of)]
 
 @router.get("/pairs", summary="Which candles there are")
 def pairs(parts: Answering) -> list[PairOfMarket]:
-    """The pairs of each market, with the lengths and the dates of their candles."""
+    """The pairs of each market, with the lengths and the dates of their candles; those that only form are there too."""
     found: dict[tuple[str, str], list[WindowOfPair]] = {}
-    for (market, coin, currency, window_s), dates in sorted(parts.store.series().items()):
+    for (market, coin, currency, window_s), dates in sorted((parts.live.forming() | parts.store.series()).items()):
         window = WindowOfPair(window_seconds=window_s, first_date=dates[-1], last_date=dates[0])
         found.setdefault((market, f"{coin}-{currency}"), []).append(window)
     return [PairOfMarket(market=market, pair=pair, windows=windows) for (market, pair), windows in found.items()]

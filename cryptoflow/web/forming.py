@@ -5,14 +5,11 @@ asked for.
 """
 
 from collections import defaultdict
-from decimal import Context, Decimal, Inexact
+from decimal import Decimal
 
-from cryptoflow.model.candle import Candle, Side, id_order
+from cryptoflow.model.candle import EXACT, Candle, Side, id_order
 from cryptoflow.model.trade import Direction, Pair, Trade
 from cryptoflow.model.window import utc_time, window_start_ns
-
-EXACT = Context(prec=2000, traps=[Inexact])
-"""Enough digits for any sum of amounts: the largest has 19 before the point, the smallest float ends 324 behind it."""
 
 ZERO = Decimal(0)
 
@@ -122,6 +119,10 @@ class Forming:
     def keys(self, pair: Pair) -> list[FormingKey]:
         """The windows of a pair that are not settled, the oldest first."""
         return [(pair, start_ns) for start_ns in sorted(self._windows[pair])]
+
+    def pairs(self) -> list[Pair]:
+        """The pairs that have a window that is not settled."""
+        return [pair for pair, windows in list(self._windows.items()) if windows]
 
     def settle(self, key: FormingKey) -> None:
         """Forget a window: what is stored of it is all that there is, until a repair."""

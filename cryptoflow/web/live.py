@@ -16,13 +16,14 @@ import msgspec
 from cryptoflow.errors import CassandraError
 from cryptoflow.model.candle import CandleRow, candle_row
 from cryptoflow.model.trade import NS_PER_S, Pair
-from cryptoflow.model.window import EPOCH, epoch_ns, utc_time, window_start_ns
+from cryptoflow.model.window import DAY_S, EPOCH, epoch_ns, utc_midnight, utc_time, window_start_ns
 from cryptoflow.settings import SparkSettings
 from cryptoflow.tables import pages
 from cryptoflow.tables.reader import Series
 from cryptoflow.tables.schema import HourRow
 from cryptoflow.web.events import Hub
 from cryptoflow.web.forming import Forming, FormingKey
+from cryptoflow.web.longer import Minutes, replaces
 from cryptoflow.web.rows import json_row
 from cryptoflow.web.store import Store
 from cryptoflow.web.tail import Received
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 
 PUBLISH_EVERY_S = 0.05
 """At most so often a pair's candle is published: faster than an eye follows, slower than a busy pair's trades."""
+
+LONGER_EVERY_S = 0.25
+"""The same of its longer candles: a day's is merged of 1,440 minutes each time."""
 
 STORED_EVERY_S = 0.5
 """Between two looks at the rows that the aggregation has written, of what is watched."""
@@ -74,6 +78,9 @@ class Live:
         self._final: dict[Series, set[datetime]] = defaultdict(set)
         self._hours: dict[Pair, dict[datetime, HourRow]] = {}
         self._dirty: dict[Pair, set[FormingKey]] = defaultdict(set)
+        self._minutes: dict[Pair, Minutes] = {}
+        self._told: dict[Series, CandleRow] = {}
+        self._longer_due_s: dict[Pair, float] = {}
         self._published_s: dict[Pair, float] = {}
         self._finished = EPOCH
         self._begun = asyncio.Event()
@@ -84,6 +91,11 @@ class Live:
         self.reached: pages.Reached | None = None
         self.fault: str | None = "The tables were not read yet."
         """Why the tables can't be read; None: they can."""
+
+    def forming(self) -> dict[Series, list[datetime]]:
+        """The series that have a candle that forms, each with today's date: the table may not have them yet."""
+        today = [utc_midnight(utc_time(self._clock_ns()))]
+        return {Series(*pair, self._window_s): today for pair in self._forming.pairs()}
 
     def since_ms(self) -> int:
         """From when on the log is to be read, in ms: nobody got a trade of the open window earlier."""
@@ -122,23 +134,59 @@ class Live:
         if series in self._hub.channels:
             for _, start_ns in sorted(keys):
                 self._tell(series, utc_time(start_ns))
+        if asyncio.get_running_loop().time() >= self._longer_due_s.get(pair, 0.0):
+            self._longer_due_s[pair] = asyncio.get_running_loop().time() + LONGER_EVERY_S
+            self._tell_longer(pair)
 
     def _tell(self, series: Series, start: datetime) -> None:
         """Publish a candle that forms, unless the table has more of it already."""
         live = self._live(series, start)
-        if live and not replaces(self._rows[series].get(start), live):
+        if live and self._told.get(series) != live and not replaces(self._rows[series].get(start), live):
+            self._told[series] = live
             self._hub.publish(series, "candle", start, candle_json(live, stored=False))
 
     def _live(self, series: Series, start: datetime) -> CandleRow | None:
         """A candle that is made of trades here, as a row; None: there is none, and the table has what there is."""
-        if series.window_s != self._window_s:
+        if series.window_s == self._window_s:
+            candle = self._forming.candle((series[:3], epoch_ns(start)))
+            return candle_row(candle) if candle else None
+        if start + timedelta(seconds=series.window_s) <= self._finished or series[:3] not in self._minutes:
             return None
-        candle = self._forming.candle((series[:3], epoch_ns(start)))
-        return candle_row(candle) if candle else None
+        forming = (self._forming.candle(key) for key in self._forming.keys(series[:3]))
+        return self._minutes[series[:3]].merged(start, series.window_s, (candle_row(each) for each in forming if each))
+
+    def _tell_longer(self, pair: Pair | None = None) -> None:
+        """Publish the longer candles that are open, of a pair or of all."""
+        for series in self._longer():
+            if pair in (None, series[:3]):
+                self._tell(series, self._open(series.window_s))
+
+    def _longer(self) -> list[Series]:
+        """What is watched of longer candles, which are made of the shortest ones."""
+        base_s = self._window_s
+        return [each for each in self._hub.channels if each.window_s > base_s and not each.window_s % base_s]
+
+    def _open(self, window_s: int) -> datetime:
+        return utc_time(window_start_ns(self._clock_ns(), window_s))
+
+    async def _look_at_minutes(self) -> None:
+        """Have the stored minutes of all longer candles that are open and watched."""
+        starts: dict[Pair, datetime] = {}
+        for series in self._longer():
+            start = self._open(series.window_s)
+            starts[series[:3]] = min(start, starts.get(series[:3], start))
+        self._minutes = {pair: self._minutes.get(pair, Minutes()) for pair in starts}
+        for pair, start in starts.items():
+            series, known = Series(*pair, self._window_s), self._minutes[pair].knows(start)
+            limit = self._unsettled(series) if known else DAY_S // self._window_s
+            rows = await asyncio.to_thread(self._newest, series, limit)
+            self._minutes[pair].put(rows, start)
+        self._tell_longer()
 
     def begin(self, series: Series) -> None:
-        """Publish what is there of a series that is watched from now on."""
+        """Publish what is there of a series that is watched from now on; of a longer one once its minutes are read."""
         self._begun.set()
+        self._told.pop(series, None)
         for _, start_ns in self._forming.keys(series[:3]):
             self._tell(series, utc_time(start_ns))
 
@@ -174,8 +222,10 @@ class Live:
         for forgotten in self._rows.keys() - set(watched):
             del self._rows[forgotten]
             self._final.pop(forgotten, None)
+            self._told.pop(forgotten, None)
         for series in watched:
-            self._stored(series, await asyncio.to_thread(self._newest, series))
+            self._stored(series, await asyncio.to_thread(self._newest, series, self._unsettled(series)))
+        await self._look_at_minutes()
         self._forming.raise_floor(window_start_ns(epoch_ns(self._finished), window_s))
         if with_hours:
             for pair in {series[:3] for series in watched}:
@@ -184,10 +234,12 @@ class Live:
     async def _ask(self, question: Callable[..., pages.Reached | None]) -> pages.Reached | None:
         return await asyncio.to_thread(self._store.ask, question)
 
-    def _newest(self, series: Series) -> list[CandleRow]:
-        """The newest rows, as many as a stream may still write to."""
+    def _unsettled(self, series: Series) -> int:
+        """How many of the newest rows a stream may still write to."""
+        return int(self._settings.watermark_s // series.window_s) + 4
+
+    def _newest(self, series: Series, limit: int) -> list[CandleRow]:
         dates = self._store.dates(series)
-        limit = int(self._settings.watermark_s // series.window_s) + 4
         return self._store.ask(lambda session: pages.candles(session, series, dates, pages.ALWAYS, limit))
 
     def _newest_hours(self, pair: Pair) -> list[HourRow]:
@@ -223,11 +275,6 @@ class Live:
 def is_final(row: CandleRow, finished: datetime) -> bool:
     """Whether the stream writes the row no more: windows that end at `finished` or earlier are its past."""
     return row.window_start + timedelta(seconds=row.window_seconds) <= finished
-
-
-def replaces(row: CandleRow | None, live: CandleRow | None) -> bool:
-    """Whether the stored row of an open window is shown, and not the candle folded here: it has as many trades."""
-    return live is None or (row is not None and row.trades >= live.trades)
 
 
 def candle_json(row: CandleRow, *, stored: bool) -> bytes:

@@ -6,9 +6,9 @@ from itertools import islice
 import pytest
 
 from cryptoflow.model.candle import candle_row, candles_of
-from cryptoflow.model.window import utc_time, window_start_ns
+from cryptoflow.model.window import DAY_S, utc_time, window_start_ns
 from cryptoflow.tables.schema import CANDLES
-from cryptoflow_tests.watching import Watched
+from cryptoflow_tests.watching import Watched, a_trade, await_that
 
 PAIRS = iter(range(10**6))
 
@@ -53,6 +53,13 @@ def test_a_viewer_sees_the_trades_from_before_it_came(server: Watched) -> None:
         with server.live(**asked(pair)) as stream:
             data = stream.until(lambda event: event.data["trades"] == 3).data
     assert (data["open"], data["high"], data["low"], data["close"]) == (3.0, 3.0, 1.0, 2.0)
+
+
+def test_a_pair_is_named_as_soon_as_it_has_a_trade(server: Watched) -> None:
+    pair = a_pair()
+    with server.sender() as send:
+        send(1.0, pair)
+        await_that(lambda: asked(pair)["pair"] in {each["pair"] for each in server.get("pairs").json})
 
 
 def test_the_stored_row_replaces_the_candle_when_its_window_is_finished(server: Watched) -> None:
@@ -117,3 +124,17 @@ def test_a_trade_too_far_ahead_is_left_to_the_repair_as_the_aggregation_leaves_i
         send(1.0, pair, server.now_ns() + 120 * 10**9)
         send(2.0, pair)
         assert stream.until(lambda event: True).data["close"] == 2.0
+
+
+def test_a_longer_candle_forms_out_of_the_stored_minutes_and_the_trades(server: Watched) -> None:
+    pair, midnight_ns = a_pair(), window_start_ns(server.now_ns(), DAY_S)
+    early = [a_trade(number, 10.0 + number, pair, midnight_ns + number) for number in range(3)]
+    [candle] = candles_of(early, 60).values()
+    server.put(CANDLES, [candle_row(candle)])
+    with server.sender() as send, server.live(**asked(pair), window=DAY_S) as stream:
+        assert stream.until(lambda event: event.data["trades"] == 3).data["close"] == 12.0
+        send(99.0, pair)
+        data = stream.until(lambda event: event.data["trades"] == 4).data
+    assert (data["open"], data["high"], data["low"], data["close"]) == (10.0, 99.0, 10.0, 99.0)
+    assert (data["window_seconds"], data["stored"]) == (DAY_S, False)
+    assert data["quantity"] == 0.08
