@@ -84,6 +84,12 @@ def test_the_reference_has_every_command_table_topic_and_metric(site: Path) -> N
         assert [name for name in found if name not in text] == [], page
 
 
+def test_the_diagrams_are_pictures(site: Path) -> None:
+    text = (site / "architecture.html").read_text()
+    assert text.count('<figure class="picture"><svg') == len(fences(DOCS / "architecture.md", "mermaid")) > 0
+    assert "flowchart LR" not in text
+
+
 def test_no_table_of_the_site_is_left_as_text(site: Path) -> None:
     for path in site.rglob("*.html"):
         assert not re.search(r"<p>\|", path.read_text()), path.name

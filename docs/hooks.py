@@ -1,4 +1,4 @@
-"""What `mkdocs` does for the site: it makes the reference pages, takes in pages from outside of docs/, and links them.
+"""What `mkdocs` does for the site: it makes the reference pages, takes in those outside of docs/, links, and draws.
 
 A page is written for readers of the repository; a link to a file that is no page of the site stays as its text.
 """
@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import mermaidx
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -24,6 +25,8 @@ TAKEN_IN = {
 }
 """Pages outside of docs/, by their place in the repository, and where they are in the site."""
 
+DIAGRAM = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -37,9 +40,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
-    """Have the links of the repository lead to the site's pages."""
+    """Have the links of the repository lead to the site's pages, and diagrams be pictures."""
     here = page.file.src_uri
-    return LINK.sub(lambda found: _relinked(found, here, files), markdown)
+    return DIAGRAM.sub(_drawn, LINK.sub(lambda found: _relinked(found, here, files), markdown))
 
 
 def source_of(place: str) -> str:
@@ -64,3 +67,8 @@ def _relinked(found: "re.Match[str]", here: str, files: Files) -> str:
     if (REPOSITORY / source).exists():
         return str(text)
     return found[0]  # mkdocs says that it leads nowhere
+
+
+def _drawn(found: "re.Match[str]") -> str:
+    svg = " ".join(mermaidx.render(found[1]).svg().split())  # Markdown takes an empty line for the end of it
+    return f'<figure class="picture">{svg}</figure>'
