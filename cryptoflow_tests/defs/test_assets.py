@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryptoflow.defs.assets import ASSETS, FRESHNESS, REPORTED, STALE_FAILURE, STALE_WARNING, events_of
+from cryptoflow.defs.assets import ASSETS, FRESHNESS, REPORTED, STALE_FAILURE, STALE_WARNING, VENUE_HISTORY, events_of
 from cryptoflow.defs.ops import aggregate_in_memory, aggregate_trades, ingest_trades
 from cryptoflow.defs.streaming import LAST_INTERVAL_S
 from cryptoflow.runtime.metrics import (
     AggregateMetrics,
+    HistoryMetrics,
     IngestMetrics,
     MemoryMetrics,
     ProcessMetrics,
@@ -90,8 +91,8 @@ def test_a_run_that_lives_does_not_go_stale_between_two_events() -> None:
 
 
 def test_every_op_that_streams_tells_of_assets_that_exist() -> None:
-    assert set(REPORTED) == {ingest_trades.name, aggregate_trades.name, aggregate_in_memory.name}
-    assert {told.asset for each in REPORTED.values() for told in each} == set(specs())
+    assert set(REPORTED) == {ingest_trades.name, aggregate_trades.name, aggregate_in_memory.name, VENUE_HISTORY}
+    assert {told.asset for each in REPORTED.values() for told in each} == {*specs(), VENUE_HISTORY}
 
 
 def test_what_is_plotted_is_what_the_parts_measure() -> None:
@@ -99,6 +100,7 @@ def test_what_is_plotted_is_what_the_parts_measure() -> None:
         "ingest_trades": catalog(IngestMetrics),
         "aggregate_trades": catalog(AggregateMetrics),
         "aggregate_in_memory": catalog(MemoryMetrics),
+        VENUE_HISTORY: catalog(HistoryMetrics),
     }
     for op, each in REPORTED.items():
         known = {*measured[op], *catalog(ProcessMetrics)}

@@ -1,4 +1,4 @@
-"""A fetched day of the past, through the topic of history, marks and repairs, into candles that the venue agrees with."""
+"""A fetched day of the past, through the topic of history, marks and repairs, into candles as the venue has them."""
 
 import threading
 import time

@@ -60,6 +60,8 @@ def test_a_day_is_written_once_with_the_trades_next_to_it_however_often_it_is_br
     here = [deal.id for deal in past if wanted.from_ns <= deal.time_ns <= wanted.to_ns]
     before = [deal.id for deal in past if deal.time_ns < wanted.from_ns][-1:]
     after = [deal.id for deal in past if deal.time_ns > wanted.to_ns][:1]
+    if tongue.venue.name == "binance" and [*here, *after][:1] != [last + 1 for last in before]:
+        before = []  # it is asked for by the id before the first one of the stretch: not across a hole
     assert at.over
     assert (at.trades, at.first, at.last) == (len(here), min(here, default=None), max(here, default=None))
     assert sorted(id_ for id_ in written if id_ in here) == here

@@ -263,6 +263,8 @@ def test_the_trades_next_to_a_stretch_of_time_come_with_it(
     before = [deal.id for deal in past if deal.time_ns < from_ns][-1:]
     after = [deal.id for deal in past if deal.time_ns > to_ns][:1]
     assert not beyond & {deal.id for deal in found}
+    if tongue.venue.name == "binance" and [*(deal.id for deal in found), *after][:1] != [last + 1 for last in before]:
+        before = []  # it is asked for by the id before the first one of the stretch: not across a hole
     if found or after:
         assert {*before, *after} <= beyond
 
