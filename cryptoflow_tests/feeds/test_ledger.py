@@ -519,11 +519,11 @@ def test_whatever_the_log_keeps_of_a_killed_run_the_next_one_fills_all_that_it_l
 
     What was in reach of the log's end had been told or not, and some had been filled.
     """
-    filled, top = {number for number in filled & lost if number < end}, 60 + end + off
-    live = [number for number in range(1, end + 1) if number not in lost]
+    live, top = [number for number in range(1, end + 1) if number not in lost], 60 + end + off
+    filled = {number for number in filled & lost if number < live[-1]}  # what lies above was no hole yet
     ledger = Ledger(SUBSCRIPTIONS, PATIENCE_S)
     told(ledger, map(nth, live))
-    told_until = live[-max(kept, 1) :][0] if live else 1
+    told_until = live[-max(kept, 1) :][0]
     put_down = [
         gap
         for gap in (ledger.due(PATIENCE_S) and dict(ledger.gaps())[PAIR])
@@ -535,12 +535,12 @@ def test_whatever_the_log_keeps_of_a_killed_run_the_next_one_fills_all_that_it_l
     after = range(end + off + 1, top + 1)
     told(second, map(nth, after), now_s=1)
     second.due(1 + PATIENCE_S)
-    found: set[int] = set()
+    market, found = [*map(nth, range(1, top + 1))], set[int]()
     for now_s in range(100):
         wanted = second.to_ask(now_s, PAGE)
         if wanted is None:
             break
-        trades = [each for each in map(nth, range(1, top + 1)) if wanted.holds(each) and second.lacks(each)]
+        trades = [each for each in market if wanted.holds(each) and second.lacks(each)]
         found |= {each.sequence or 0 for each in trades}
         second.filled(trades)
         second.asked(wanted, 0, now_s, 0)
