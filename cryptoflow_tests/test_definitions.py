@@ -204,6 +204,9 @@ def test_every_asset_has_an_owner_and_every_column_that_is_shown_a_meaning() -> 
         if "dagster/column_schema" in spec.metadata
     }
     assert shown.keys() == {"candles", "trademsgs1minutewindow", "candle_hours"}
+    assert {name: every[name].metadata["page"].value for name in shown} == dict.fromkeys(
+        shown, "http://127.0.0.1:8050/"
+    )
     for name in ("candles", "trademsgs1minutewindow"):
         assert [column.name for column in shown[name].columns if not column.description] == []
 

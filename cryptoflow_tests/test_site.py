@@ -72,11 +72,12 @@ def test_every_page_is_in_the_site_and_loads_nothing_from_elsewhere(site: Path) 
         assert loads.foreign == [], path.name
 
 
-def test_the_reference_has_every_command_table_topic_and_metric(site: Path) -> None:
+def test_the_reference_has_every_command_table_topic_metric_and_route(site: Path) -> None:
     wanted = {
         "commands": names(typer.main.get_command(app))[1:],  # type: ignore[arg-type]
         "tables": [table.name for table in TABLES],
         "topics": [name.replace("T", "TOPIC", 1) for name in topics_of(KafkaSettings(topic="T"))],
+        "api": ["/api/pairs", "/api/candles", "/api/hours", "/api/windows", "/api/health", "/api/live"],
         "metrics": [metric.name for kind in EXPORTED for metric in exported(kind)],
     }
     for page, found in wanted.items():

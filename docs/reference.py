@@ -5,10 +5,11 @@ The page of settings is made by `make_configuration.py`, and kept in the reposit
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
+from fastapi import FastAPI
 from msgspec import structs
 
 from cryptoflow.cli import app
@@ -19,10 +20,12 @@ from cryptoflow.runtime.metrics import EXPORTED
 from cryptoflow.settings import KafkaSettings
 from cryptoflow.tables.meanings import documented, meanings
 from cryptoflow.tables.schema import TABLES, Table, create_table
+from cryptoflow.web.api import router
 
 TOPICS = {
     "": "The trades, keyed `{M}~{FSYM}~{TSYM}`: a pair's are in one partition, in order.",
     ".deadletter": "Frames that could not be read, as they came; headers `reason`, `source`, and where they lay.",
+    ".gaps": "What the feed did not send, and what became of it; read by fillers and repairs.",
     ".history": "Trades that were filled in or fetched from the past; read by batches only.",
     ".leases": "Who carries trades into the topic.",
 }
@@ -50,7 +53,7 @@ def _parameter(parameter: Any) -> Iterator[str]:
         return
     names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
     if parameter.param_type_name == "argument":
-        names = f"`{parameter.human_readable_name}`"
+        names = f"`{(parameter.metavar or parameter.name).upper()}`"
     known = parameter.default is not None and not callable(parameter.default)
     default = f"`{parameter.default}`" if known and parameter.default is not False else ""
     yield f"| {names} | {default} | {_cell(_plain(getattr(parameter, 'help', None) or ''))} |"
@@ -126,10 +129,37 @@ def metrics() -> str:
     return "\n".join(lines)
 
 
+def api() -> str:
+    """Every route of the page's API with its parameters, as the API describes itself."""
+    described = FastAPI()
+    described.include_router(router)
+    lines = [
+        "# API\n",
+        "What the server of [the page](../chart.md) answers. A running one tells the same: `/api/openapi.json`.\n",
+    ]
+    for path, routes in described.openapi()["paths"].items():
+        for method, route in routes.items():
+            lines += [f"## {method.upper()} {path}\n", f"{route['summary']}. {route.get('description', '')}\n"]
+            lines += _parameters(route.get("parameters", []))
+    return "\n".join(lines)
+
+
+def _parameters(parameters: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not parameters:
+        return
+    yield from ("| parameter | in | default | meaning |", "|---|---|---|---|")
+    for each in parameters:
+        default = each["schema"].get("default")
+        shown = "needed" if each["required"] else "" if default is None else f"`{default}`"
+        yield f"| `{each['name']}` | {each['in']} | {shown} | {_cell(each.get('description', ''))} |"
+    yield ""
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "reference/commands.md": commands,
     "reference/tables.md": tables,
     "reference/topics.md": topics,
     "reference/metrics.md": metrics,
+    "reference/api.md": api,
 }
 """What makes each page."""

@@ -19,6 +19,7 @@ from cryptoflow.runtime.metrics import (
     ProcessMetrics,
     catalog,
 )
+from cryptoflow.settings import WebSettings, load
 from cryptoflow.tables.meanings import meanings
 from cryptoflow.tables.schema import CANDLES, TRADE_WINDOWS, Table
 
@@ -105,6 +106,17 @@ def column_schema(table: Table) -> dg.TableSchema:
     )
 
 
+def table_metadata(table: Table) -> dict[str, dg.TableSchema | dg.MetadataValue]:
+    """What Dagster shows beside a table: its columns, and where to look at its rows.
+
+    Raises:
+        ConfigError: the settings of the page of live candles can't be used.
+    """
+    page = load(WebSettings)
+    url = f"http://{page.host}:{page.port}/"
+    return {"dagster/column_schema": column_schema(table), "page": dg.MetadataValue.url(url)}
+
+
 def _constraints(table: Table, column: str) -> dg.TableColumnConstraints:
     if column in table.partition:
         return dg.TableColumnConstraints(nullable=False, other=["partition key"])
@@ -133,7 +145,7 @@ def _table(table: Table, description: str) -> dg.AssetSpec:
         group_name="tables",
         kinds={"cassandra"},
         owners=OWNERS,
-        metadata={"dagster/column_schema": column_schema(table)},
+        metadata=table_metadata(table),
         freshness_policy=FRESHNESS,
     )
 

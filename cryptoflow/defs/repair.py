@@ -12,7 +12,7 @@ import dagster as dg
 # A sensor has no public way to ask for a run of a range of partitions; a backfill launched in the UI sets these tags.
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from cryptoflow.defs.assets import OWNERS, TRADES_TOPIC, column_schema
+from cryptoflow.defs.assets import OWNERS, TRADES_TOPIC, table_metadata
 from cryptoflow.defs.resources import CassandraResource, KafkaResource, SparkResource
 from cryptoflow.defs.runs import draining_run, live_runs, own_home, past_runs
 from cryptoflow.defs.streaming import MAX_RUNTIME_TAG, StreamingConfig, streaming
@@ -75,7 +75,7 @@ with warnings.catch_warnings():
         group_name="tables",
         kinds={"cassandra"},
         owners=OWNERS,
-        metadata={"dagster/column_schema": column_schema(HOURS_TABLE)},
+        metadata=table_metadata(HOURS_TABLE),
         # What was repaired is recorded hour by hour: Dagster's own record would come at the end, for all or none.
         output_required=False,
         description="The candles of an hour as the topic says, and what was found and done about each pair.",

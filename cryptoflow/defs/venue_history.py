@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster._core.storage.tags import MAX_RETRIES_TAG, RETRY_ON_ASSET_OR_OP_FAILURE_TAG
 
-from cryptoflow.defs.assets import VENUE_HISTORY
+from cryptoflow.defs.assets import OWNERS, VENUE_HISTORY
 from cryptoflow.defs.resources import FeedResource, KafkaResource
 from cryptoflow.defs.streaming import MAX_RUNTIME_TAG, StreamingConfig, streaming
 from cryptoflow.errors import ConfigError
@@ -69,6 +69,7 @@ with warnings.catch_warnings():
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=POOL,
         group_name="stream",
+        owners=OWNERS,
         kinds={"kafka"},
         # What was fetched is recorded day by day: Dagster's own record would come at the end, for all or none.
         output_required=False,

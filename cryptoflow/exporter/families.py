@@ -4,6 +4,7 @@ The catalog of `runtime/metrics.py` is the one place that metrics come from. A g
 base units, and a counter ends in `_total`, as Prometheus' conventions ask for: `cryptoflow_feed_trades_total`.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, get_type_hints
 
@@ -28,8 +29,9 @@ BASE_UNITS = (("_per_s", "_per_second", 1.0), ("_ms", "_seconds", 1e-3), ("_s", 
 
 OF_A_PART = ("run", "part")
 
-COUNTED_HOURS = ("_hours", "_partitions")
-"""Hours that are counted would be taken for a unit: they go by what Dagster calls them."""
+COUNTED = re.compile("_(hours|days)")
+PARTITIONS = "_partitions"
+"""Hours and days that are counted would be taken for units: they go by what Dagster calls them."""
 
 LABELS: Mapping[type[Metrics], tuple[str, ...]] = {
     RunMetrics: ("part",),
@@ -73,7 +75,7 @@ def exported(kind: type[Metrics]) -> Iterator[Exported]:
 
 
 def _named(name: str, kind: Kind) -> tuple[str, float]:
-    name = name.replace(*COUNTED_HOURS)
+    name = COUNTED.sub(PARTITIONS, name)
     ours, theirs, factor = next((unit for unit in BASE_UNITS if name.endswith(unit[0])), ("", "", 1.0))
     if kind is Kind.TIME:
         theirs = f"_timestamp{theirs}"

@@ -174,9 +174,7 @@ def test_the_containers_have_the_versions_of_the_jars() -> None:
 def test_the_containers_get_only_variables_that_exist() -> None:
     assert {name for name, given in services().items() if given["image"] == "cryptoflow"} == OURS
     given = {variable for name in OURS for variable in services()[name]["environment"]}
-    assert {variable.removesuffix("_FILE") for variable in given} <= variables() | STORAGE_VARIABLES | {
-        "CRYPTOFLOW_WEB_TOKEN"
-    }
+    assert {variable.removesuffix("_FILE") for variable in given} <= variables() | STORAGE_VARIABLES
 
 
 def test_all_who_look_at_the_stores_know_what_names_the_topic_and_the_keyspace() -> None:
@@ -199,7 +197,7 @@ def test_each_network_has_only_those_who_talk_to_each_other() -> None:
 
 
 def test_every_command_of_the_containers_exists() -> None:
-    for name in OURS - {"chart"}:
+    for name in OURS:
         program, *arguments = services()[name]["command"].split()
         if program == "cryptoflow":
             check_command(arguments)
