@@ -150,14 +150,14 @@ def hour_row(
         stretches=with_late(known, late),
         first_number=finding.first if plan.to_its_end else None,
         last_number=finding.last if plan.to_its_end else None,
-        missing=_text(finding.missing),
+        missing=_text(finding.missing) if finding.numbered else None,
         rewritten=_rewritten(known) + rewritten,
         disagreement=known.disagreement if known else None,
     )
-    judged = _judged(row, finding.missing, finding.numbered, plan.ids[1])
+    judged = _judged(row, plan.ids[1])
     if plan.to_its_end:
         return judged
-    return judged._replace(reason=f"{judged.reason}, until {plan.end:%H:%M}", missing=_text([]))
+    return judged._replace(reason=f"{judged.reason}, until {plan.end:%H:%M}", missing=None)
 
 
 def _rewritten(known: HourRow | None) -> int:
@@ -171,12 +171,21 @@ def _text(ranges: Sequence[Range]) -> str:
     return msgspec.json.encode(verdict.bounded(ranges)).decode()
 
 
-def _judged(row: HourRow, ranges: Sequence[Range], numbered: bool, past_id: str) -> HourRow:
+def disagreed(row: HourRow, said: str, past_id: str) -> HourRow:
+    """An hour of which the venue's own candles say something else, or with an empty text no more.
+
+    Args:
+        past_id: the id of the topic of trades of the past.
+    """
+    return _judged(row._replace(disagreement=said), past_id)
+
+
+def _judged(row: HourRow, past_id: str) -> HourRow:
     facts = Facts(
         trades=row.in_candles,
         gaps=row.gaps,
-        missing=ranges,
-        numbered=numbered,
+        missing=ranges_of(row),
+        numbered=row.missing is not None,
         cut=row.reason == LOG_CUT,
         repaired=bool(row.rewritten),
         late=row.late > 0,
@@ -220,4 +229,4 @@ def _settled(row: HourRow, known: Sequence[Run], low: int | None, high: int | No
     cut, change = row.reason == LOG_CUT, verdict.count(after) - verdict.count(before)
     gaps = 0 if cut or not after else max(0, row.gaps + change)
     better = row._replace(gaps=gaps, missing=_text(after))
-    return _judged(better, after, numbered=True, past_id=past_id)
+    return _judged(better, past_id)

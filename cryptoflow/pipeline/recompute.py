@@ -23,7 +23,7 @@ from cryptoflow.spark.kafka_log import Stretch, first_partitions
 from cryptoflow.spark.session import spark_session
 
 SMALL = 1_000_000
-"""Records up to which this process takes no more time than Spark with its start; they take some 200 MB."""
+"""Records up to which this process takes no more time than Spark with its start; they take some 400 MB."""
 
 AHEAD_S = MAX_AHEAD_S + 1
 """What is not readable is left out, and nothing else: what is too far ahead for the stream has its hour by now."""

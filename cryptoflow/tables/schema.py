@@ -137,7 +137,10 @@ class HourRow(NamedTuple):
     """The lowest number of its trades, the venue's id or CryptoCompare's sequence; None: they have none."""
     last_number: int | None = None
     missing: str | None = None
-    """The numbers that it may lack, as JSON: [[first, last], ...]; null: from or up to where is not known."""
+    """The numbers that it may lack, as JSON: [[first, last], ...], null: from or up to where is not known.
+
+    None: its trades have no numbers.
+    """
     rewritten: int | None = None
     """Candles that repairs have written or removed."""
     disagreement: str | None = None
