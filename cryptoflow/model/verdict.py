@@ -120,7 +120,7 @@ def settled(
         end = high if last is None else last if high is None else min(last, high)
         if begin is not None and end is not None:
             found += holes(begin, end, known)
-        elif not (begin is not None and has(known, begin)) and not (end is not None and has(known, end)):
+        else:  # that the next number is known proves nothing: it may be of the other side
             found.append((begin, end))
     return found
 

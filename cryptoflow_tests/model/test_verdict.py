@@ -101,7 +101,7 @@ def test_what_becomes_known_settles_the_hours_beside() -> None:
     assert settled(open_end, [], high=15) == [(3, 3)]
     assert settled(open_end, [], high=20) == [(3, 3), (16, 20)]
     assert settled(open_end, [(1, 5), (18, 18)], high=20) == [(16, 17), (19, 20)]
-    assert settled(open_end, [(16, 16)]) == [(3, 3)]
+    assert settled(open_end, [(16, 16)]) == open_end
     assert settled([(None, 9)], [], low=8) == [(8, 9)]
     assert settled([(None, 9)], [], low=10) == []
     assert settled([(None, None)], [], low=8) == [(8, None)]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cryptoflow.model.candle import Candle, Side
@@ -103,6 +103,7 @@ def test_in_whatever_order_hours_are_judged_each_lacks_what_may_be_its_own(
     check(hours)
 
 
+@example([4, 4, 4, 4, 1, 0], {100, 101, 112, 116}, {100, 101, 112, 116}, 1)  # 116 is seen before its hour is judged
 @given(trades, lost, st.sets(st.integers(100, 136)), st.integers(0, 2))
 def test_hours_that_are_filled_later_and_those_beside_them_are_judged_again(
     trades: list[int], lost: set[int], found: set[int], sight: int
