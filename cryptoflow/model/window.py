@@ -46,8 +46,9 @@ def window(event_time_ns: int, window_s: int) -> tuple[datetime, datetime]:
 
 
 def floor_window(moment: datetime, window_s: int) -> datetime:
-    """The start of the window that holds an aware time."""
-    return utc_time(window_start_ns(epoch_ns(moment), window_s))
+    """The start of the window that holds an aware time; aware UTC."""
+    length = timedelta(seconds=window_s)
+    return EPOCH + (moment - EPOCH) // length * length
 
 
 def ceil_window(moment: datetime, window_s: int) -> datetime:

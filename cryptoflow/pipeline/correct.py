@@ -134,7 +134,7 @@ class Corrector:
             facts = made.get(pair, Made()), finding, stored, known.get(pair), late.get(pair, ())
             done.append(self._corrected(pair, plan, *facts, timestamp))
             others += settled(finding, earlier, later, plan.ids[1])
-        self._longer.make(filter(lambda key: wanted(key[:3]), _windows(made, candles)), timestamp)
+        self._longer.make({key: None for key in _windows(made, candles) if wanted(key[:3])}, timestamp)
         self._writer.put(HOURS, [*(each.row for each in done), *others], timestamp)
         self._writer.put(MARKS, [_joined_mark(row, plan) for row in others if _is_to_repair(row)], timestamp)
         # At the time of its own writing: one that was written anew meanwhile, with more trades, stays.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cassandra.cluster import Session
 
-from cryptoflow.model.candle import Candle
+from cryptoflow.model.candle import Candle, candle_row
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables import progress
 from cryptoflow.tables.connection import patiently
@@ -58,7 +58,7 @@ class Ledger:
         timestamp = patiently(self.lease.timestamp, self._settings)
         self._writer.put(MARKS, marks, timestamp)
         rows = self._writer.put_candles(candles, timestamp)
-        self._longer.make([candle.key for candle in candles], timestamp)
+        self._longer.make({candle.key: candle_row(candle) for candle in candles}, timestamp)
         record = record._replace(query_id=self._query_id, batch_id=self._committed, rows_written=rows)
         self._writer.put(BATCHES, [record], timestamp)
         patiently(lambda: progress.write(self.session, self.place, self.lease.fence, done), self._settings)

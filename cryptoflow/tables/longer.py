@@ -2,7 +2,8 @@
 
 What is stored of the shortest length is the truth. The first time that a process touches a day of a pair (or whatever
 the longest length is) it makes all longer candles of it from that truth, which also mends what a crash or an earlier
-setting left; after that each is made from those of the next shorter length, so that little is read.
+setting left; after that each is made from those of the next shorter length, so that little is read. As long as nobody
+else writes, what was read and made is remembered, and nothing is read.
 
 Two may do this at once, an aggregation and a repair. Each writes above what it found, and then reads back what it
 has read and written: if anything differs, it makes all of that anew. So the last one to write has seen everything.
@@ -36,6 +37,9 @@ AT_ONCE = 64
 Rows = dict[datetime, CandleRow]
 """The candles of one pair and length, by the start of their windows."""
 
+Place = tuple[Pair, datetime]
+"""A window of the longest length of a pair."""
+
 
 class Stretch(NamedTuple):
     """The windows of one length that begin from `start` on and before `end`; aware UTC."""
@@ -66,17 +70,26 @@ class Changes(msgspec.Struct):
             self.removed += [row for start, row in old.items() if start not in new]
 
 
-class Work(msgspec.Struct, frozen=True):
-    """Windows of the shortest length, all in one pair's one window of the longest: their longer candles are due."""
+class Kept(NamedTuple):
+    """What is stored of a window of the longest length."""
 
-    pair: Pair
-    start: datetime
-    touched: frozenset[datetime]
+    since: datetime
+    """All that the longer candles of windows are made of that begin then or later."""
+    found: Found
+
+
+class Work(msgspec.Struct, eq=False):
+    """Windows of the shortest length, all in one place, whose longer candles are due."""
+
+    place: Place
+    touched: dict[datetime, CandleRow | None] = {}
+    """Their candles, by start; None where it is not known what is stored."""
 
     @property
-    def place(self) -> tuple[Pair, datetime]:
-        """Which pair's longest window it is in."""
-        return self.pair, self.start
+    def rows(self) -> Rows | None:
+        """Their candles; None unless all are known."""
+        rows = {start: row for start, row in self.touched.items() if row}
+        return rows if len(rows) == len(self.touched) else None
 
 
 class LongerCandles:
@@ -91,7 +104,8 @@ class LongerCandles:
     ) -> None:
         self._session, self._settings, self._lease, self._writer = session, settings, lease, writer
         self._lengths_s = [base_s, *settings.longer_s(base_s)]
-        self._known: set[tuple[Pair, datetime]] = set()
+        self._known: set[Place] = set()
+        self._kept: dict[Place, Kept] = {}
         self._others: Mapping[tuple[str, int], bool] = {}
         where = " AND ".join(f"{name} = ?" for name in CANDLES.partition)
         self._select = session.prepare(
@@ -99,10 +113,11 @@ class LongerCandles:
             f" WHERE {where} AND window_start >= ? AND window_start < ?"
         )
 
-    def make(self, touched: Iterable[CandleKey], timestamp: int) -> None:
+    def make(self, touched: Mapping[CandleKey, CandleRow | None], timestamp: int) -> None:
         """Make the longer candles of windows whose candles are stored by now, or removed.
 
         Args:
+            touched: the stored candles by their keys; None: it has to be read what is stored, if anything is.
             timestamp: in us, of the writes; later where what is stored is later.
 
         Raises:
@@ -118,32 +133,48 @@ class LongerCandles:
         patiently(self._lease.catch_up, self._settings)
         return patiently(self._lease.timestamp, self._settings)
 
-    def _works(self, touched: Iterable[CandleKey]) -> list[Work]:
-        if len(self._lengths_s) == 1:
-            return []
-        places: dict[tuple[Pair, datetime], set[datetime]] = {}
-        for *pair, start in touched:
-            place = (pair[0], pair[1], pair[2]), floor_window(start, self._lengths_s[-1])
-            places.setdefault(place, set()).add(start)
-        return [Work(*place, frozenset(starts)) for place, starts in places.items()]
+    def _works(self, touched: Mapping[CandleKey, CandleRow | None]) -> Iterable[Work]:
+        works: dict[Place, Work] = {}
+        if len(self._lengths_s) > 1:
+            for (*pair, start), row in touched.items():
+                place = (pair[0], pair[1], pair[2]), floor_window(start, self._lengths_s[-1])
+                works.setdefault(place, Work(place)).touched[start] = row
+        return works.values()
 
     def _contested(self, works: Sequence[Work], timestamp: int) -> list[Work]:
         """Makes the longer candles; gives those that are to be made anew, as somebody else was at it meanwhile."""
-        stretches = {work: self._stretches(work) for work in works}
-        made: dict[Work, list[Rows]] = {}
+        stretches = {work: self._stretches(work, whole=work.place not in self._known) for work in works}
+        stored = {work: found for work in works if (found := self._remembered(work, stretches[work]))}
+        stored |= self._read({work: stretches[work] for work in works if work not in stored})
+        made: dict[Work, Found] = {}
         due: dict[int, Changes] = defaultdict(Changes)
-        for work, found in self._read(stretches).items():
-            made[work] = self._merged(work, found.levels)
-            due[max(timestamp, found.stamp_us + 1)].add(found.levels, made[work])
+        for work, found in stored.items():
+            made[work] = Found(self._merged(work, found.levels), max(timestamp, found.stamp_us + 1))
+            due[made[work].stamp_us].add(found.levels, made[work].levels)
         for stamp_us, changes in due.items():
             self._writer.put(CANDLES, changes.written, stamp_us)
             self._writer.remove(CANDLES, changes.removed, stamp_us)
-        again = set()
+        again: list[Work] = []
         if self._is_shared():
-            again = {work for work, found in self._read(stretches).items() if found.levels != made[work]}
+            self._kept.clear()
+            again = [work for work, found in self._read(stretches).items() if found.levels != made[work].levels]
+        else:
+            self._kept |= {work.place: self._to_keep(work, made[work]) for work in works if work.rows}
+        self._known |= {work.place for work in works}
         self._known -= {work.place for work in again}
-        self._known |= {work.place for work in made.keys() - again}
-        return list(again)
+        return again
+
+    def _remembered(self, work: Work, stretches: Sequence[Stretch]) -> Found | None:
+        """What is stored, without reading it; None: that is not known."""
+        kept = self._kept.pop(work.place, None)
+        if kept is None or not work.rows or min(work.touched) < kept.since:
+            return None
+        levels = _within(stretches, kept.found.levels)
+        return Found([levels[0] | work.rows, *levels[1:]], kept.found.stamp_us)
+
+    def _to_keep(self, work: Work, made: Found) -> Kept:
+        levels = _within(self._stretches(work, whole=False), made.levels)
+        return Kept(floor_window(min(work.touched), self._lengths_s[1]), Found(levels, made.stamp_us))
 
     def _is_shared(self) -> bool:
         """Whether another holder of a lease is at work, or was since this was asked last."""
@@ -153,20 +184,22 @@ class LongerCandles:
             patiently(self._lease.catch_up, self._settings)
         return changed or any(self._others.values())
 
-    def _stretches(self, work: Work) -> list[Stretch]:
-        """What is read: of each length the windows that the longer candle of the next length is made of."""
-        spans = [self._lengths_s[-1]] * len(self._lengths_s)
-        if work.place in self._known:
-            spans = [*self._lengths_s[1:], self._lengths_s[-1]]
-        first, last = min(work.touched), max(work.touched)
+    def _stretches(self, work: Work, *, whole: bool) -> list[Stretch]:
+        """Of each length the windows that the longer candles are made of, down to the end of the place.
+
+        Args:
+            whole: all that are in the place.
+        """
+        spans = [self._lengths_s[-1]] * len(self._lengths_s) if whole else [*self._lengths_s[1:], self._lengths_s[-1]]
+        first, end = min(work.touched), work.place[1] + timedelta(seconds=self._lengths_s[-1])
         return [
-            Stretch(length_s, floor_window(first, span_s), floor_window(last, span_s) + timedelta(seconds=span_s))
+            Stretch(length_s, floor_window(first, span_s), end)
             for length_s, span_s in zip(self._lengths_s, spans, strict=True)
         ]
 
     def _read(self, stretches: Mapping[Work, Sequence[Stretch]]) -> dict[Work, Found]:
         asked = [
-            (work, level, [*work.pair, stretch.window_s, date, stretch.start, stretch.end])
+            (work, level, [*work.place[0], stretch.window_s, date, stretch.start, stretch.end])
             for work, each in stretches.items()
             for level, stretch in enumerate(each)
             for date in _dates(stretch)
@@ -196,6 +229,13 @@ class LongerCandles:
                 touched, kept = set(parts), {}
             levels.append(kept | {start: merged(parts[start], length_s) for start in touched if start in parts})
         return levels
+
+
+def _within(stretches: Sequence[Stretch], levels: Sequence[Rows]) -> list[Rows]:
+    return [
+        {start: row for start, row in rows.items() if stretch.start <= start < stretch.end}
+        for stretch, rows in zip(stretches, levels, strict=True)
+    ]
 
 
 def _dates(stretch: Stretch) -> Iterator[datetime]:

@@ -52,7 +52,9 @@ class Maker:
         timestamp = self._lease.timestamp()
         self._writer.put_candles(candles, timestamp)
         self._writer.remove(CANDLES, list(map(candle_row, removed)), timestamp)
-        self._longer.make([candle.key for candle in (*candles, *removed)], timestamp)
+        self._longer.make(
+            {candle.key: candle_row(candle) for candle in candles} | {candle.key: None for candle in removed}, timestamp
+        )
 
 
 @contextmanager
@@ -149,7 +151,7 @@ def test_a_stale_holders_older_minutes_make_no_older_candle(session: Session, se
         writer = TableWriter(session, settings)
         partial = minutes_of(trades[:60])
         writer.put_candles(partial, older)
-        LongerCandles(session, settings, 60, lease_, writer).make([candle.key for candle in partial], older)
+        LongerCandles(session, settings, 60, lease_, writer).make({candle.key: None for candle in partial}, older)
         check(session, trades)
 
 
@@ -158,8 +160,8 @@ def test_an_aggregation_and_a_repair_at_once_leave_what_both_have_written(
 ) -> None:
     #  aggregation   minutes of the afternoon, again and again as they grow
     #  repair        those of the morning, and again
-    morning = [each for each in trades_of_days(300, days=1) if each.time_s < MIDNIGHT_S + DAY_S // 2]
-    afternoon = [each for each in trades_of_days(300, 2, days=1) if each.time_s >= MIDNIGHT_S + DAY_S // 2]
+    morning = [each for each in trades_of_days(150, days=1) if each.time_s < MIDNIGHT_S + DAY_S // 2]
+    afternoon = [each for each in trades_of_days(150, 2, days=1) if each.time_s >= MIDNIGHT_S + DAY_S // 2]
     afternoon = [a_trade(10**6 + number, each.time_s, each.pair) for number, each in enumerate(afternoon)]
     faults: list[BaseException] = []
 
