@@ -22,7 +22,7 @@ from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings,
 from cryptoflow.tables.schema import HOURS
 from cryptoflow.web.listen import address, listening_socket, serving
 from cryptoflow_tests.browser import markets
-from cryptoflow_tests.browser.markets import COINBASE, KRAKEN, SUSPECT_AGO
+from cryptoflow_tests.browser.markets import BINANCE, COINBASE, KRAKEN, SUSPECT_AGO
 from cryptoflow_tests.watching import Watched, watching
 
 TIMEOUT_MS = 30_000
@@ -53,12 +53,17 @@ WATCH_PRICE = """() => {
 
 
 @pytest.fixture(scope="module")
-def server(kafka_bootstrap: str, cassandra_port: int) -> Iterator[Watched]:
+def now() -> datetime:
+    """When the tables were filled: an hour may begin while the tests go on."""
+    return datetime.now(UTC)
+
+
+@pytest.fixture(scope="module")
+def server(kafka_bootstrap: str, cassandra_port: int, now: datetime) -> Iterator[Watched]:
     """With three days of three markets."""
     name = uuid.uuid4().hex
     kafka = KafkaSettings(bootstrap_servers=kafka_bootstrap, topic=f"test-{name}")
     with watching(kafka, CassandraSettings(port=cassandra_port, keyspace=f"test_{name}")) as made:
-        now = datetime.now(UTC)
         markets.fill(made, now)
         made.finish(markets.newest_window(now) - WATERMARK)
         yield made
@@ -171,12 +176,14 @@ def test_the_health_explains_itself_and_leads_to_dagster(page: Page) -> None:
     expect(waiting).to_have_attribute("href", re.compile("/assets/candle_hours$"))
 
 
-def test_a_suspect_hour_is_seen_as_such_and_as_mended_after_its_repair(page: Page, server: Watched) -> None:
+def test_a_suspect_hour_is_seen_as_such_and_as_mended_after_its_repair(
+    page: Page, server: Watched, now: datetime
+) -> None:
     suspect = page.get_by_role("button", name=re.compile("suspect: 58 ids are missing"))
     expect(suspect).to_have_count(2)
     suspect.last.click()
     expect(page.locator("#legend")).to_contain_text("suspect: 58 ids are missing")
-    end = markets.newest_window(datetime.now(UTC))
+    end = markets.newest_window(now)
     hour = floor_window(end, 3600) - timedelta(hours=SUSPECT_AGO)
     [row] = [row for row in markets.hours(COINBASE, end) if row.hour == hour]
     server.put(HOURS, [row._replace(verdict="repaired", reason="a gap was filled", repaired_at=datetime.now(UTC))])
@@ -185,7 +192,11 @@ def test_a_suspect_hour_is_seen_as_such_and_as_mended_after_its_repair(page: Pag
     server.put(HOURS, [row])
 
 
-def test_markets_are_laid_over_each_other(page: Page, pictures: Path) -> None:
+def test_markets_are_laid_over_each_other(page: Page, server: Watched, pictures: Path) -> None:
+    price = shown_price(page)
+    with server.sender() as send:
+        for pair, offset in ((COINBASE, 0.0), (KRAKEN, -9.0), (BINANCE, 27.0)):
+            send(price + offset, pair)
     page.get_by_text("Compare").press("Enter")
     for name in ("Kraken BTC-USD", "Binance BTC-USDT"):
         page.get_by_label(name).press("Space")
@@ -194,7 +205,8 @@ def test_markets_are_laid_over_each_other(page: Page, pictures: Path) -> None:
     page.locator("#title").click()
     spreads = page.locator("#spreads li")
     expect(spreads).to_have_count(2)
-    expect(spreads.first).to_have_text(re.compile(r"Kraken BTC-USD[+\u2212]\d+\.\d bp"))
+    expect(spreads.first).to_have_text("Kraken BTC-USD\u22121.0 bp")
+    expect(spreads.last).to_have_text("Binance BTC-USDT+3.0 bp")
     page.screenshot(path=pictures / "chart-compared.png", animations="disabled")
 
 
