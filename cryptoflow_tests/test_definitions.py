@@ -88,15 +88,15 @@ SNAPSHOT = {
         ],
         "kafka": [
             "bootstrap_servers", "topic", "history_topic", "partitions", "replication", "retention_hours",
-            "delivery_timeout_s", "security_protocol", "sasl_mechanism", "username", "feed",
+            "delivery_timeout_s", "producer", "security_protocol", "sasl_mechanism", "username", "feed",
         ],
         "spark": [
             "master", "trigger_s", "watermark_s", "max_ahead_s", "window_s", "shuffle_partitions", "max_batch_trades",
             "backlog_trades", "ui_port", "driver_memory",
         ],
         "cassandra": [
-            "contact_points", "port", "keyspace", "replication", "datacenter", "ttl_s", "username", "retry_for_s",
-            "feed",
+            "contact_points", "port", "keyspace", "replication", "datacenter", "ttl_s", "longer_windows", "username",
+            "retry_for_s", "feed",
         ],
     },
 }  # fmt: skip
