@@ -69,7 +69,7 @@ screenshots: setup browser ## Take the pictures of the documents anew
 	CRYPTOFLOW_SCREENSHOTS=docs/images $(BIN)/pytest cryptoflow_tests/browser
 
 docs: $(READY) ## The documents as a site, in build/site; every link is checked
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "Open build/site/index.html"
 
 check: $(READY) ## Formatter, linter, strict types
