@@ -12,7 +12,7 @@ import yaml
 from cassandra.cluster import Session
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
-from grafana_foundation_sdk.models.dashboard import Dashboard
+from grafana_foundation_sdk.models.dashboard import Dashboard, VariableSort
 from prometheus_client.core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest
 
@@ -88,7 +88,8 @@ def chosen(name: str, session: Session) -> dict[str, list[str]]:
     values: dict[str, list[str]] = {}
     for variable in board(name).get("templating", {}).get("list", []):
         rows = session.execute(filled(variable["query"]["query"], values))
-        found = sorted({row[0] for row in rows})
+        by_number = variable["sort"] == VariableSort.NUMERICAL_ASC
+        found = sorted({row[0] for row in rows}, key=int if by_number else None)
         assert found, variable["name"]
         values[variable["name"]] = found if variable["includeAll"] else found[:1]
     return values

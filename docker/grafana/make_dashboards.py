@@ -109,7 +109,8 @@ def choices(where: str, *first: dashboard.QueryVariable) -> list[dashboard.Query
     days = f"SELECT CAST(date AS text) FROM candles WHERE {where} AND window_seconds = $window AND {TOUCHED} {one_each}"
     date = choice("date", "Days", days).multi(True).include_all(True).current(ALL)
     date.hide(VariableHide.HIDE_VARIABLE).refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
-    return [*first, choice("window", "Window in s", windows), date]
+    window = choice("window", "Window in s", windows).sort(VariableSort.NUMERICAL_ASC)  # the shortest one at first
+    return [*first, window, date]
 
 
 def of_partitions(name: str, label: str, column: str, where: str = "") -> dashboard.QueryVariable:
