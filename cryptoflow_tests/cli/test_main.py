@@ -12,8 +12,9 @@ import cryptoflow
 from cryptoflow.cli import app
 
 COMMANDS = [
-    ["run"], ["candles"], ["chart"], ["repair"], ["gaps"], ["simulate"], ["doctor"], ["services"],
-    ["services", "up"], ["services", "down"], ["services", "status"], ["services", "jars"],
+    ["run"], ["candles"], ["chart"], ["repair"], ["gaps"], ["metrics"], ["parity"], ["record"], ["simulate"],
+    ["doctor"], ["deadletters"], ["deadletters", "list"], ["deadletters", "replay"],
+    ["services"], ["services", "up"], ["services", "down"], ["services", "status"], ["services", "jars"],
 ]  # fmt: skip
 
 SECRET = "s3cret-that-nobody-may-see"
@@ -28,9 +29,10 @@ def command_line(folder: Path, *arguments: str, **env: str) -> "subprocess.Compl
 
 def test_every_command_is_tried_here() -> None:
     group = typer.main.get_command(app)
-    services = group.commands["services"].commands  # type: ignore[attr-defined]
     assert {first for first, *_ in COMMANDS} == set(group.commands)  # type: ignore[attr-defined]
-    assert {rest[0] for _, *rest in COMMANDS if rest} == set(services)
+    for name in ("services", "deadletters"):
+        known = group.commands[name].commands  # type: ignore[attr-defined]
+        assert {rest[0] for first, *rest in COMMANDS if rest and first == name} == set(known)
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:
