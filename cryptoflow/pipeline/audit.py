@@ -8,19 +8,22 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from cassandra.cluster import Session
 
+from cryptoflow.kafka_io.log import open_log
 from cryptoflow.kafka_io.offsets import beginning_offsets, end_offsets, offsets_for_times
 from cryptoflow.kafka_io.records import cut_of, records_between, times_ms, topic_id, trades_of
 from cryptoflow.model.offsets import Offsets
 from cryptoflow.model.trade import BUY, MAX_AHEAD_S, SELL, Pair, Trade
 from cryptoflow.model.window import EPOCH, HOUR, utc_hour
+from cryptoflow.pipeline.repair_plan import late_places, merged
 from cryptoflow.settings import KafkaSettings
-from cryptoflow.tables import progress
+from cryptoflow.tables import hours, progress
 from cryptoflow.tables.progress import Place
 from cryptoflow.tables.reader import batches_since, candle_trades, marks, query_ids, side_trades
 from cryptoflow.tables.schema import BatchRecord
@@ -54,7 +57,7 @@ class Comparison(msgspec.Struct, frozen=True):
     """Trades in the topic against trades in a table, by key."""
 
     topic: Mapping[Key, int]
-    """Distinct trades."""
+    """Distinct trades, with those of the past that repairs have put into the span."""
     table: Mapping[Key, int]
     late: int
     """Trades of the span that wait for a repair: so many may be missing at most."""
@@ -178,10 +181,12 @@ def finished_hour(kafka: KafkaSettings, session: Session, window_s: int) -> Fini
     since_ms = max(0, int(since.timestamp() * 1000))
     count = TradeCount()
     begin = offsets_for_times(kafka, kafka.topic, dict.fromkeys(done.offsets, since_ms))
-    for trade in trades_of(records_between(kafka, kafka.topic, begin, done.offsets), *span):
+    records = records_between(kafka, kafka.topic, begin, done.offsets)
+    past_id = _past_id(kafka)
+    for trade in trades_of(chain(records, _filled(kafka, session, span.start, past_id)), *span):
         count.add(trade)
-    source = topic_id(kafka)
-    waiting = (mark for mark in marks(session) if mark.topic_id == source and span.start <= mark.hour < span.end)
+    sources = topic_id(kafka), past_id
+    waiting = (mark for mark in marks(session) if mark.topic_id in sources and span.start <= mark.hour < span.end)
     late = sum(mark.trades for mark in waiting)
     in_candles: Counter[Key] = Counter()
     for (pair, _), trades in candle_trades(session, window_s, *span).items():
@@ -193,6 +198,21 @@ def finished_hour(kafka: KafkaSettings, session: Session, window_s: int) -> Fini
     lacking = cut.emptied and not candles.table.keys() <= candles.topic.keys()
     is_cut = cut.until_ms > since_ms or lacking
     return FinishedHour(span, candles, Comparison(count.by_side(), in_sides, late), is_cut)
+
+
+def _past_id(kafka: KafkaSettings) -> str | None:
+    """The id of the topic of the past; None: there is none."""
+    with open_log(kafka) as log:
+        past = log.beside(kafka.history_topic)
+        return past.topic_id if past else None
+
+
+def _filled(kafka: KafkaSettings, session: Session, hour: datetime, past_id: str | None) -> Iterator[Any]:
+    """The records of the topic of the past that repairs have put into an hour, among others."""
+    places = (place for row in hours.of_hour(session, hour) for place in late_places(row))
+    spans = [(partition, begin, end) for source, partition, begin, end in places if source == past_id]
+    for stretch in merged(kafka.history_topic, spans):
+        yield from records_between(kafka, stretch.topic, stretch.begin, stretch.end)
 
 
 def _batches_since(session: Session, queries: Sequence[str], since: datetime) -> Iterator[BatchRecord]:

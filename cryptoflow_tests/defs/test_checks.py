@@ -1,5 +1,6 @@
 """Each check passes on right data and fails on wrong data, in a real Kafka and a real Cassandra."""
 
+import json
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,7 @@ from cryptoflow.defs.checks import (
 )
 from cryptoflow.defs.resources import CassandraResource, FeedResource, KafkaResource, SparkResource
 from cryptoflow.kafka_io.connection import admin_client, client_config
+from cryptoflow.kafka_io.history import HistoryProducer
 from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.kafka_io.records import topic_id
@@ -31,7 +33,7 @@ from cryptoflow.local.processes import free_port
 from cryptoflow.model.candle import candles_of
 from cryptoflow.model.offsets import Offsets
 from cryptoflow.model.trade import Trade, write_trade
-from cryptoflow.model.verdict import COMPLETE, NOT_AFTER, NOT_BEFORE, SUSPECT
+from cryptoflow.model.verdict import COMPLETE, NOT_AFTER, NOT_BEFORE, REPAIRED, SUSPECT
 from cryptoflow.model.window import EPOCH, utc_midnight
 from cryptoflow.settings import CassandraSettings, KafkaSettings
 from cryptoflow.tables import progress
@@ -325,6 +327,21 @@ def test_unreadable_records_are_judged_by_their_share(
         "found_in_feed": 0,
         "found_in_topic": unreadable,
     }
+
+
+def test_trades_that_were_filled_in_count_once_they_are_repaired(data: Data) -> None:
+    filled = [(trade, write_trade(trade)) for trade in HOUR if trade.pair == BTC][:30]
+    lost = {trade.identity for trade, _ in filled}
+    data.send(trade for trade in HOUR if trade.identity not in lost)
+    with HistoryProducer(data.kafka, "gap") as producer:
+        span = producer.put([*filled, *filled], [], "a venue")
+    data.aggregate(HOUR, input_rows=len(HOUR))
+    assert not any(passed(closed_hour(data)).values())
+    assert span
+    place = json.dumps([[topic_id(data.kafka, data.kafka.history_topic), *span]])
+    row = HourRow(*BTC, utc_midnight(START), START, 180, 180, 0, 0, 0, REPAIRED, "filled", END, place)
+    TableWriter(data.session, data.cassandra).put(HOURS, [row], 1)
+    assert all(passed(closed_hour(data)).values())
 
 
 def test_suspect_hours_of_the_last_day_are_told_but_not_those_that_wait_for_a_trade(data: Data) -> None:
