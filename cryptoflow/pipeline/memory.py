@@ -73,8 +73,8 @@ def aggregate_in_memory(
     """
     book = CandleBook(on_candles)
     with (
+        tempfile.TemporaryDirectory() as checkpoint,  # goes last: Spark tends its state there for as long as it lives
         spark_session(settings, run.home) as spark,
-        tempfile.TemporaryDirectory() as checkpoint,
         FrameBuffer(on_dead_letter) as frames,
     ):
         rows = stream_candles(observed(trades(frames.stream(spark), settings.ahead_s)), settings)
