@@ -65,10 +65,23 @@ class TradeSink(RecordingSink):
 
 
 @contextmanager
-def market(name: VenueName, rate: float = 200, limit_factor: float = 5, **faults: Any) -> Iterator[Simulator]:
-    """A venue with one pair. Its limits leave room for more than one client: many tests share their address."""
-    pair = SUBS[name].split("~", 2)[2].replace("~", "-")
-    config = SimulatorConfig(venue=name, rate=rate, pairs=(pair,), limit_factor=limit_factor, faults=Faults(**faults))
+def market(
+    name: VenueName, rate: float = 200, start_s: float | None = None, step_s: float | None = None, **faults: Any
+) -> Iterator[Simulator]:
+    """A venue with one pair. Its limits leave room for more than one client: many tests share their address.
+
+    Args:
+        start_s, step_s: the exchange time of the first trade, and from trade to trade; None: the wall clock's.
+    """
+    config = SimulatorConfig(
+        venue=name,
+        rate=rate,
+        pairs=(SUBS[name].split("~", 2)[2].replace("~", "-"),),
+        limit_factor=5,
+        start_time_s=start_s,
+        time_step_s=step_s,
+        faults=Faults(**faults),
+    )
     with Simulator(config) as simulator:
         yield simulator
 

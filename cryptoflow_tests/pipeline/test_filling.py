@@ -4,8 +4,11 @@ import json
 import signal
 import subprocess
 import sys
+import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,12 +19,15 @@ from cryptoflow.kafka_io.tail import newest_values
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.model.trade import Trade, read_trade
 from cryptoflow.pipeline import history as module
+from cryptoflow.pipeline.aggregate import aggregate
 from cryptoflow.pipeline.history import earlier_of
 from cryptoflow.pipeline.ingest import ingest
 from cryptoflow.pipeline.part import RunContext
+from cryptoflow.pipeline.repair import Wanted, repair
 from cryptoflow.runtime.aside import Aside
-from cryptoflow.settings import FeedSettings, KafkaSettings
+from cryptoflow.settings import CassandraSettings, FeedSettings, KafkaSettings, SparkSettings
 from cryptoflow.simulator.config import VenueName
+from cryptoflow.tables.connection import connect
 from cryptoflow.testing import Simulator
 from cryptoflow_tests.feeds.filling import SUBS, lacking, market, traded, wait_for, wait_for_more
 from cryptoflow_tests.topics import read_topic
@@ -165,3 +171,55 @@ def test_gaps_that_can_not_be_read_stop_no_start(kafka: KafkaSettings, tmp_path:
         with HistoryProducer(kafka, "gap") as producer:
             producer.put_gaps({b"Coinbase~BTC~USD": b"garbage"})
         assert earlier_of(kafka, feed).gaps == []
+
+
+@pytest.mark.usefixtures("one_spark")
+def test_what_was_filled_is_in_the_candles_after_a_repair_and_its_hour_is_known_to_be_whole(
+    kafka: KafkaSettings, cassandra_port: int, keyspace: str, tmp_path: Path
+) -> None:
+    """A minute of the market passes in each second."""
+    cassandra = CassandraSettings(port=cassandra_port, keyspace=keyspace)
+    spark, context = SparkSettings(watermark_s=60, backlog_trades=1), RunContext(tmp_path, timeout_s=0.01)
+    start_s = int(time.time()) // 3600 * 3600 - 7200 + 30
+    with market("binance", 100, start_s, 0.6, lost=0.05) as simulator:
+        with ingesting(feed_of(simulator), kafka, tmp_path):
+            wait_for(lambda: len(in_topic(kafka, kafka.topic)) > 300)
+            simulator.drop_connections()
+            wait_for_more(lambda: in_topic(kafka, kafka.topic), 300)
+            simulator.drop_connections()
+            wait_for_more(lambda: in_topic(kafka, kafka.topic), 100)
+            live = in_topic(kafka, kafka.topic)
+            end = max(ids(live, simulator))
+            wait_for(lambda: not [
+                number
+                for number in lacking(
+                    simulator,
+                    min(ids(live, simulator)),
+                    ids(in_topic(kafka, kafka.topic) + in_topic(kafka, kafka.history_topic), simulator),
+                )
+                if number <= end
+            ])  # fmt: skip
+        trades = list(simulator.trades(SUBS["binance"]))
+    filled = in_topic(kafka, kafka.history_topic)
+    assert filled
+    aggregate(kafka, cassandra, spark, context)
+    with connect(cassandra) as session:
+        before = {row.window_start: row.trades for row in session.execute("SELECT window_start, trades FROM candles")}
+        summary = repair(
+            kafka, cassandra, spark, RunContext(tmp_path), Wanted([datetime.fromtimestamp(start_s - 30, UTC)])
+        )
+        rows = session.execute("SELECT window_seconds, window_start, trades, quantity FROM candles")
+        after = {row.window_start: row for row in rows if row.window_seconds == 60}
+    assert summary.finished
+    finished_s = summary.finished.timestamp()
+    truth: dict[int, list[Trade]] = defaultdict(list)
+    for trade in trades:
+        truth[trade.time_s // 60 * 60].append(trade)
+    first = min(ids(live, simulator))
+    known = {window: ids(trades, simulator) for window, trades in truth.items() if window + 60 <= finished_s}
+    windows = [window for window, numbers in known.items() if first < min(numbers) and max(numbers) <= end]
+    assert len(windows) >= 3
+    for window in windows:
+        row = after[datetime.fromtimestamp(window, UTC).replace(tzinfo=None)]
+        assert row.trades == len(truth[window]), (window, before)
+        assert row.quantity == pytest.approx(sum(trade.quantity for trade in truth[window]), rel=1e-9)
