@@ -59,7 +59,8 @@ def test_ctrl_c_ends_it_cleanly_with_what_came(
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     assert "Traceback" not in output
-    assert len(list(read_frames(file))) > 50  # whole: a .gz that was cut would not be read to its end
+    # Fifty of the trades are one frame. It is whole: a .gz that was cut would not be read to its end.
+    assert len(list(read_frames(file))) > 10
 
 
 def test_a_venue_that_is_not_there_leaves_nothing_and_is_told(
