@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 from websockets.uri import parse_uri
 
 from cryptoflow.errors import FeedError, FeedRefusedError, FeedUnreachableError
-from cryptoflow.feeds.rest import HEADERS
+from cryptoflow.feeds.rest import HEADERS, opener
 from cryptoflow.feeds.socket import is_loopback
 from cryptoflow.venues.base import Venue
 
@@ -71,12 +71,11 @@ def reach_rest(venue: Venue, rest_url: str, timeout_s: float = TIMEOUT_S) -> Rea
     way = _Way(
         rest_url, None if local else urllib.request.getproxies().get(parts.scheme), f"{venue.name.upper()}_REST_URL"
     )
-    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
     request = urllib.request.Request(rest_url.rstrip("/") + venue.rest_look, headers=HEADERS)
 
     def ask() -> str | None:
         try:
-            with opener.open(request, timeout=timeout_s) as answer:
+            with opener(rest_url).open(request, timeout=timeout_s) as answer:
                 date: str | None = answer.headers.get("Date")
                 return date
         except HTTPError as refused:

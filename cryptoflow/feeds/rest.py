@@ -132,7 +132,7 @@ def fetch(rest_url: str, target: str) -> Answer:
     """
     request = urllib.request.Request(rest_url.rstrip("/") + target, headers=HEADERS)
     try:
-        with _opener(rest_url).open(request, timeout=TIMEOUT_S) as answer:
+        with opener(rest_url).open(request, timeout=TIMEOUT_S) as answer:
             return _read(answer)
     except HTTPError as refused:
         with refused:
@@ -141,7 +141,7 @@ def fetch(rest_url: str, target: str) -> Answer:
         raise FeedDisconnectedError(f"no answer from {urlsplit(rest_url).netloc}: {error}") from None
 
 
-def _opener(rest_url: str) -> urllib.request.OpenerDirector:
+def opener(rest_url: str) -> urllib.request.OpenerDirector:
     """Through the proxy of the environment, but for this machine."""
     direct = [urllib.request.ProxyHandler({})] if is_loopback(urlsplit(rest_url).hostname or "") else []
     return urllib.request.build_opener(*direct)

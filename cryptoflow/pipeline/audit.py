@@ -182,11 +182,12 @@ def finished_hour(kafka: KafkaSettings, session: Session, window_s: int) -> Fini
     count = TradeCount()
     begin = offsets_for_times(kafka, kafka.topic, dict.fromkeys(done.offsets, since_ms))
     records = records_between(kafka, kafka.topic, begin, done.offsets)
-    past_id = _past_id(kafka)
+    source, past_id = _topic_ids(kafka)
     for trade in trades_of(chain(records, _filled(kafka, session, span.start, past_id)), *span):
         count.add(trade)
-    sources = topic_id(kafka), past_id
-    waiting = (mark for mark in marks(session) if mark.topic_id in sources and span.start <= mark.hour < span.end)
+    waiting = (
+        mark for mark in marks(session) if mark.topic_id in (source, past_id) and span.start <= mark.hour < span.end
+    )
     late = sum(mark.trades for mark in waiting)
     in_candles: Counter[Key] = Counter()
     for (pair, _), trades in candle_trades(session, window_s, *span).items():
@@ -200,11 +201,11 @@ def finished_hour(kafka: KafkaSettings, session: Session, window_s: int) -> Fini
     return FinishedHour(span, candles, Comparison(count.by_side(), in_sides, late), is_cut)
 
 
-def _past_id(kafka: KafkaSettings) -> str | None:
-    """The id of the topic of the past; None: there is none."""
+def _topic_ids(kafka: KafkaSettings) -> tuple[str, str | None]:
+    """The ids of the topic of trades, and of that of the past; None: there is none."""
     with open_log(kafka) as log:
         past = log.beside(kafka.history_topic)
-        return past.topic_id if past else None
+        return log.topic_id, past.topic_id if past else None
 
 
 def _filled(kafka: KafkaSettings, session: Session, hour: datetime, past_id: str | None) -> Iterator[Any]:
