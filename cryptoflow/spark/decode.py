@@ -5,7 +5,7 @@ the batch take. Arrow batches in, Arrow batches out; no Spark in here.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 from zlib import crc32
 
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from cryptoflow.errors import UnreadableFrameError
-from cryptoflow.model.trade import BUY, MAX_AHEAD_S, NS_PER_S, SELL, Trade, read_trade
+from cryptoflow.model.trade import MAX_AHEAD_S, NS_PER_S, Trade, naming, read_trade, read_trades
 from cryptoflow.spark.fold import candles, schema_of
 
 US_PER_S = 1_000_000
@@ -27,7 +27,7 @@ MOST_DIGITS = 18
 
 TOO_FAR_AHEAD = "its exchange time is too far ahead of the time Kafka received it"
 
-NO_TRADE = Trade("", "", "", "0", "", 0, 0.0, 0.0, 0.0)
+NO_TRADE = Trade("-", "-", "-", "0", "-", 0, 0.0, 0.0, 0.0)
 """Stands where a frame could not be read."""
 
 TRADES = pa.schema(
@@ -151,8 +151,10 @@ def _packed(trades: pa.Table, finished_ns: int, counted: Mapping[int, int], buck
     of_fit = of_fit.set_column(0, "pair", pairs)
     bucket_of = np.array([crc32(pair.encode()) % buckets for pair in pairs.dictionary.to_pylist()], np.int32)
     bucket = bucket_of[pairs.indices.to_numpy()]
-    parts = [(number, of_fit.filter(pa.array(bucket == number))) for number in range(buckets)]
-    rows = [{"bucket": number, "trades": _written(part)} for number, part in parts if len(part)] or [{"bucket": 0}]
+    together = of_fit.take(pa.array(np.argsort(bucket, kind="stable")))
+    edges = np.searchsorted(np.sort(bucket), np.arange(buckets + 1))
+    parts = [(number, together[begin:end]) for number, (begin, end) in enumerate(pairwise(edges)) if begin < end]
+    rows = [{"bucket": number, "trades": _written(part)} for number, part in parts] or [{"bucket": 0}]
     rows[0] |= {
         "rows": np.count_nonzero(new),
         "unreadable": np.count_nonzero(new & ~readable),
@@ -185,7 +187,7 @@ def refused(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Makes batches of `REFUSED` out of the same, of those that can't be read."""
     for batch in batches:
         values = batch.column("value").to_pylist()
-        trades, reasons = _read(values)
+        trades, _, reasons = _read(values)
         for row in np.flatnonzero(_too_far(_seconds(trades), _micros(batch))):
             reasons[int(row)] = TOO_FAR_AHEAD
         rows = sorted(reasons)
@@ -194,10 +196,11 @@ def refused(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_arrays([texts[0], texts[1].cast(pa.string()), *places], schema=REFUSED)
 
 
-def _read(values: Sequence[bytes | None]) -> tuple[list[Trade], dict[int, str]]:
-    """The trades, with `NO_TRADE` in the place of each that can't be read, and why, by its place."""
+def _read(values: Sequence[bytes | None]) -> tuple[list[Trade], list[tuple[str, int]], dict[int, str]]:
+    """(the trades, with `NO_TRADE` in the place of each that can't be read; their `naming`; by its place, why)."""
     try:
-        return list(map(read_trade, values)), {}  # type: ignore[arg-type]  # of None it says so itself
+        trades = read_trades(values)  # type: ignore[arg-type]  # of None it says so itself
+        return trades, _namings(trades), {}
     except (UnreadableFrameError, TypeError):
         pass  # which of them, is found out below
     trades, reasons = [], {}
@@ -207,7 +210,11 @@ def _read(values: Sequence[bytes | None]) -> tuple[list[Trade], dict[int, str]]:
         except UnreadableFrameError as error:
             trades.append(NO_TRADE)
             reasons[row] = str(error)
-    return trades, reasons
+    return trades, _namings(trades), reasons
+
+
+def _namings(trades: Sequence[Trade]) -> list[tuple[str, int]]:
+    return [naming(trade.market, trade.from_coin, trade.to_currency, trade.flags) for trade in trades]
 
 
 def _micros(batch: pa.RecordBatch) -> Any:
@@ -225,7 +232,7 @@ def _too_far(time_s: Any, received_us: Any) -> Any:
 
 def _trades(batch: pa.RecordBatch, ahead_s: float, numbered: bool = False) -> pa.RecordBatch:
     """The rows of `READ`, with `NUMBER` if that is asked for."""
-    trades, reasons = _read(batch.column("value").to_pylist())
+    trades, namings, reasons = _read(batch.column("value").to_pylist())
     time_s, received_us = _seconds(trades), _micros(batch)
     readable = ~_too_far(time_s, received_us)
     readable[list(reasons)] = False
@@ -233,13 +240,13 @@ def _trades(batch: pa.RecordBatch, ahead_s: float, numbered: bool = False) -> pa
     latest_us = received_us + int(ahead_s * US_PER_S)
     event_us = np.minimum(time_ns // NS_PER_US, latest_us)
     columns = [
-        pa.array([_named(trade.market, trade.from_coin, trade.to_currency) for trade in trades], pa.string()),
+        pa.array([pair for pair, _ in namings], pa.string()),
         pa.array([trade.id for trade in trades], pa.string()),
         pa.array([trade.price for trade in trades], pa.float64()),
         pa.array([trade.quantity for trade in trades], pa.float64()),
         pa.array([trade.total for trade in trades], pa.float64()),
         pa.array(time_ns),
-        pa.array([_side(trade.flags) for trade in trades], pa.int32()),
+        pa.array([side for _, side in namings], pa.int32()),
         pa.array(event_us).cast(pa.timestamp("us", "UTC")),
         pa.array(time_ns // NS_PER_US > latest_us),
         pa.array(readable),
@@ -249,16 +256,6 @@ def _trades(batch: pa.RecordBatch, ahead_s: float, numbered: bool = False) -> pa
     if numbered:
         columns.append(pa.array([trade.sequence for trade in trades], pa.int64()))
     return pa.RecordBatch.from_arrays(columns, schema=READ.append(NUMBER) if numbered else READ)
-
-
-@lru_cache(4096)
-def _named(*pair: str) -> str:
-    return "~".join(pair)
-
-
-@lru_cache(4096)
-def _side(flags: str) -> int:
-    return int(flags) & (BUY | SELL)
 
 
 def id_number(id: str) -> int:

@@ -64,8 +64,9 @@ def session_config(settings: SparkSettings, home: Path, connector: bool = False)
         "spark.sql.execution.arrow.maxBytesPerBatch": UNLIMITED_BYTES,
         # None: the older way to read Kafka as a batch turns each record into a row of objects and back.
         "spark.sql.sources.useV1SourceList": "",
-        # It is for stages that run again and find other rows; what is read of a log is always the same.
+        # They are for stages that run again and find other rows; what is read of a log is always the same.
         "spark.sql.shuffle.orderIndependentChecksum.enabled": "false",
+        "spark.sql.shuffle.orderIndependentChecksum.enableFullRetryOnMismatch": "false",
     }
     if _is_local(settings):
         config |= {"spark.driver.host": LOOPBACK, "spark.driver.bindAddress": LOOPBACK}

@@ -145,6 +145,7 @@ def check_shared_out(values: Sequence[bytes | None]) -> list[bool]:
     """Each frame is either readable or refused with a reason, as the client's reader says."""
     taken = list(map(the_client_takes, values))
     assert [row["readable"] for row in decoded(batch(values))] == taken
+    assert [row["readable"] for row in decoded(*(batch([value]) for value in values))] == taken
     [letters] = refused([batch(values)])
     assert letters.schema == REFUSED
     rows = letters.to_pylist()
