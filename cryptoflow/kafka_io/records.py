@@ -111,14 +111,17 @@ def trades_of(records: Iterable[Any], start: datetime, end: datetime) -> Iterato
 
 
 @contextmanager
-def open_consumer(settings: KafkaSettings, topic: str, max_poll_records: int) -> Iterator[Any]:
+def open_consumer(settings: KafkaSettings, topic: str, **options: Any) -> Iterator[Any]:
     """A consumer without a group; it has no partition yet.
+
+    Args:
+        options: kafka-python's, where they are others than here.
 
     Raises:
         KafkaUnreachableError: no broker answers.
         KafkaError: the broker refuses.
     """
-    options = {"enable_auto_commit": False, "auto_offset_reset": "earliest", "max_poll_records": max_poll_records}
+    options = {"enable_auto_commit": False, "auto_offset_reset": "earliest"} | options
     with our_errors(settings, f"to read {topic}"):
         consumer = KafkaConsumer(**client_config(settings), **options)
         try:
@@ -129,10 +132,18 @@ def open_consumer(settings: KafkaSettings, topic: str, max_poll_records: int) ->
 
 def records_in(consumer: Any, place: TopicPartition, begin: int, end: int) -> Iterator[Any]:
     """The records of a partition between two offsets, in order; a KafkaError if they do not come in time."""
+    for records in polled(consumer, place, begin, end):
+        yield from (record for record in records if record.offset < end)
+
+
+def polled(
+    consumer: Any, place: TopicPartition, begin: int, end: int, timeout_s: float = ANSWER_TIMEOUT_S
+) -> Iterator[list[Any]]:
+    """What a consumer gives of a partition between two offsets, and past them; a KafkaError if that takes too long."""
     consumer.assign([place])
     consumer.seek(place, begin)
     while consumer.position(place) < end:
-        records = consumer.poll(timeout_ms=int(ANSWER_TIMEOUT_S * 1000)).get(place)
+        records = consumer.poll(timeout_ms=int(timeout_s * 1000)).get(place)
         if not records:
             raise KafkaError(f"Partition {place.partition} of {place.topic} did not give its records in time.")
-        yield from (record for record in records if record.offset < end)
+        yield records

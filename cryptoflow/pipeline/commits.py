@@ -116,7 +116,7 @@ class Commits:
         return [whole_mark(hour, EVERY_PAIR, self._kafka.topic, self.topic_id, FINISHED) for hour in hours]
 
     def _send_dead_letters(self, stretch: Stretch) -> None:
-        frames = kafka_log.between(self._spark, self._kafka, [stretch])
+        frames = aggregation.frames(self._spark, kafka_log.parts(self._kafka, [stretch]))
         for row in aggregation.unreadable(frames).toLocalIterator():
             found_at = (self._kafka.topic, row.partition, row.offset)
             self._dead_letters.dead_letter(None if row.value is None else bytes(row.value), row.reason, found_at)

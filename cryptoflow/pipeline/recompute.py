@@ -3,15 +3,11 @@
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from cryptoflow.kafka_io.records import RECORDS_AT_ONCE, records_between
 from cryptoflow.local import jars
 from cryptoflow.model.candle import Candle
 from cryptoflow.model.trade import MAX_AHEAD_S, Pair
@@ -19,7 +15,8 @@ from cryptoflow.model.verdict import Numbers, Run, joined
 from cryptoflow.pipeline.repair_plan import Plan
 from cryptoflow.settings import KafkaSettings, SparkSettings
 from cryptoflow.spark.batch import Found, candles_between, candles_in
-from cryptoflow.spark.kafka_log import Stretch, first_partitions
+from cryptoflow.spark.decode import Frames
+from cryptoflow.spark.kafka_log import Stretch, parts
 from cryptoflow.spark.session import spark_session
 
 SMALL = 1_000_000
@@ -97,25 +94,13 @@ class Recomputer:
     def _by_python(self, plan: Plan) -> list[Found]:
         return candles_in(self._frames(plan.stretches), self._settings.window_s, AHEAD_S)
 
-    def _frames(self, stretches: Sequence[Stretch]) -> Iterator[pa.RecordBatch]:
-        first = first_partitions(stretches)
-        for stretch in stretches:
-            records = records_between(self._kafka, stretch.topic, stretch.begin, stretch.end)
-            while some := list(islice(records, RECORDS_AT_ONCE)):
+    def _frames(self, stretches: Sequence[Stretch]) -> Iterator[Frames]:
+        for part in parts(self._kafka, stretches):
+            for frames in part():
                 if self._canceled.is_set():
                     raise _CanceledError
-                self.read += len(some)
-                yield _frame(some, first[stretch.topic])
-
-
-def _frame(records: list[Any], first_partition: int) -> pa.RecordBatch:
-    columns = {
-        "value": pa.array([record.value for record in records], pa.binary()),
-        "timestamp": pa.array([record.timestamp for record in records], pa.timestamp("ms", "UTC")),
-        "partition": pa.array([record.partition + first_partition for record in records], pa.int32()),
-        "offset": pa.array([record.offset for record in records], pa.int64()),
-    }
-    return pa.RecordBatch.from_pydict(columns)
+                self.read += len(frames.values)
+                yield frames
 
 
 def _made(found: Iterable[Found], plan: Plan) -> Made:

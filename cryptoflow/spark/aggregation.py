@@ -3,10 +3,11 @@
 A source hands in rows of `value` (the frame), `timestamp` (when it was received), `partition` and `offset`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from pyspark.sql import Column, DataFrame, Row
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as sql
 from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -15,15 +16,17 @@ from cryptoflow.model.offsets import Offsets
 from cryptoflow.model.trade import BUY, MAX_AHEAD_S, MAX_AMOUNT, MAX_TIME_S, SELL
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark import decode
-from cryptoflow.spark.decode import NO_NUMBER, REFUSED, TRADES, decoder, folder, refused
+from cryptoflow.spark.decode import FRAMES, NO_NUMBER, REFUSED, TRADES, Frames, decoder, folder, refused
 from cryptoflow.spark.fold import GRID, schema_of
 
 RULES = 1
 """The number of the aggregation's rules: to be raised when what it computes of the same trades changes."""
 
-FRAME = ("value", "timestamp", "partition", "offset")
-FRAMES = "value binary, timestamp timestamp, partition int, offset bigint"
-"""What a source hands in, as Spark's schema."""
+FRAME = FRAMES.names
+"""The columns of what a source hands in."""
+
+Part = Callable[[], Iterable[Frames]]
+"""Gives the frames of a part of the log, in a worker."""
 
 
 def definition(settings: SparkSettings) -> tuple[object, ...]:
@@ -38,8 +41,14 @@ def trades(frames: DataFrame, ahead_s: float) -> DataFrame:
     return frames.select(*FRAME).mapInArrow(decoder(ahead_s), from_arrow_schema(TRADES))
 
 
+def frames(spark: SparkSession, parts: Sequence[Part]) -> DataFrame:
+    """A row of `decode.FRAMES` for each of the frames of all parts."""
+    return _made(spark, parts, lambda some: (each.batch() for each in some), FRAMES)
+
+
 def blocks(
-    frames: DataFrame,
+    spark: SparkSession,
+    parts: Sequence[Part],
     ahead_s: float,
     finished_ns: int = 0,
     counted: Offsets | None = None,
@@ -48,7 +57,23 @@ def blocks(
 ) -> DataFrame:
     """Rows of `decode.BLOCKS` out of the frames, for `batch_candles`; the arguments as for `decode.blocks`."""
     packed = decode.blocks(ahead_s, finished_ns, counted or {}, buckets, numbered)
-    return frames.select(*FRAME).mapInArrow(packed, from_arrow_schema(decode.BLOCKS))
+    return _made(spark, parts, packed, decode.BLOCKS)
+
+
+def _made(
+    spark: SparkSession,
+    parts: Sequence[Part],
+    make: Callable[[Iterable[Frames]], Iterator[pa.RecordBatch]],
+    schema: pa.Schema,
+) -> DataFrame:
+    """What a function makes of each part: a task that reads it and hands over no more than that."""
+
+    def work(numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in numbers:
+            for number in batch.column("id").to_pylist():
+                yield from make(parts[number]())
+
+    return spark.range(0, len(parts), 1, len(parts)).mapInArrow(work, from_arrow_schema(schema))
 
 
 def unreadable(frames: DataFrame) -> DataFrame:
@@ -121,8 +146,8 @@ def stream_candles(trades: DataFrame, settings: SparkSettings) -> DataFrame:
 
 def batch_candles(blocks: DataFrame, window_s: int, buckets: int = 2, numbered: bool = False) -> DataFrame:
     """A row of `fold.CANDLES`, or `NUMBERED`, for each pair and window of all `decode.BLOCKS` of a batch."""
-    together = blocks.select("bucket", "trades").repartition(buckets, "bucket").groupBy("bucket")
-    return together.applyInArrow(folder(window_s, numbered), from_arrow_schema(schema_of(numbered)))
+    together = blocks.select("bucket", "trades").repartitionById(buckets, "bucket")
+    return together.mapInArrow(folder(window_s, numbered), from_arrow_schema(schema_of(numbered)))
 
 
 def to_candle(row: Row, window_s: int) -> Candle:

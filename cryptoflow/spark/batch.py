@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
-import pyarrow as pa
-from pyspark.sql import Observation, Row, SparkSession
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as sql
 
+from cryptoflow.errors import AggregationError
 from cryptoflow.model.candle import Candle
 from cryptoflow.model.offsets import Offsets, earlier, records
 from cryptoflow.model.trade import NS_PER_S
@@ -16,7 +17,9 @@ from cryptoflow.model.verdict import Run
 from cryptoflow.settings import KafkaSettings
 from cryptoflow.spark import aggregation, decode
 from cryptoflow.spark.aggregation import first_places, to_candle
-from cryptoflow.spark.kafka_log import Stretch, between
+from cryptoflow.spark.decode import Frames
+from cryptoflow.spark.kafka_log import Stretch, parts
+from cryptoflow.spark.session import cause_of
 
 BUCKET_TRADES = 500_000
 """Trades that are held together: some 50 MB, which fits into the memory beside others."""
@@ -72,31 +75,28 @@ def candles_between(
         ahead_s: trades that are ahead of their receive time by more, in s, are left out.
         counted: what comes before these offsets was counted before.
         numbered: whether the numbers of the trades are asked for.
+
+    Raises:
+        AggregationError: it could not be read, or Spark failed.
     """
-    if not any(each.partitions() for each in stretches):
+    if not (read := parts(kafka, stretches)):
         return [], Counted(0, 0, 0, None)  # over no rows at all, Spark leaves the counts out
     counts = Observation()
     size = sum(records(stretch.begin, stretch.end) for stretch in stretches)
     buckets = max(2, math.ceil(size / BUCKET_TRADES))
-    frames = between(spark, kafka, stretches)
-    blocks = aggregation.blocks(frames, ahead_s, finished_ns, counted, buckets, numbered).observe(
+    blocks = aggregation.blocks(spark, read, ahead_s, finished_ns, counted, buckets, numbered).observe(
         counts,
         *(sql.sum(name).alias(name) for name in ("rows", "unreadable", "late")),
         sql.max("newest_us").alias("newest_us"),
     )
-    rows = aggregation.batch_candles(blocks, window_s, buckets, numbered).collect()
+    rows = _collected(aggregation.batch_candles(blocks, window_s, buckets, numbered))
     return [_found(row, window_s) for row in rows], _counted(counts.get)
 
 
-def candles_in(frames: Iterable[pa.RecordBatch], window_s: int, ahead_s: float) -> list[Found]:
-    """The same of a few frames, by this process instead of Spark's workers, with the numbers of the trades.
-
-    Args:
-        frames: batches of `value`, `timestamp`, `partition` and `offset`, in the log's order.
-    """
+def candles_in(frames: Iterable[Frames], window_s: int, ahead_s: float) -> list[Found]:
+    """The same of a few frames, in the log's order, by this process instead of Spark's workers, with their numbers."""
     packed = decode.blocks(ahead_s, 0, {}, 1, numbered=True)
-    blocks = pa.Table.from_batches(packed(frames), decode.BLOCKS)
-    rows = decode.folder(window_s, numbered=True)(blocks).to_pylist()
+    rows = [row for batch in decode.folder(window_s, numbered=True)(packed(frames)) for row in batch.to_pylist()]
     return [_found(Row(**{name: _as_spark(value) for name, value in row.items()}), window_s) for row in rows]
 
 
@@ -120,9 +120,9 @@ def marked_between(
     spark: SparkSession, kafka: KafkaSettings, stretch: Stretch, ahead_s: float, unfit_condition: str
 ) -> list[MarkedTrades]:
     """The trades of a stretch that a condition says are in no candle, by pair, hour and partition."""
-    trades = aggregation.trades(between(spark, kafka, [stretch]), ahead_s)
+    trades = aggregation.trades(aggregation.frames(spark, parts(kafka, [stretch])), ahead_s)
     hour = sql.expr(f"time_ns div {3600 * NS_PER_S} * 3600").alias("hour_s")
-    rows = (
+    marked = (
         trades.where("readable")
         .where(unfit_condition)
         .groupBy("pair", hour, "partition")
@@ -132,9 +132,15 @@ def marked_between(
             sql.count(sql.lit(1)).alias("trades"),
             sql.max("time_ns").alias("newest_ns"),
         )
-        .collect()
     )
-    return [MarkedTrades(**row.asDict()) for row in rows]
+    return [MarkedTrades(**row.asDict()) for row in _collected(marked)]
+
+
+def _collected(rows: DataFrame) -> list[Row]:
+    try:
+        return rows.collect()
+    except PySparkException as error:
+        raise AggregationError(f"The aggregation failed: {cause_of(error)}") from error
 
 
 def begins_of(found: Sequence[Found], not_before: datetime, ends: Offsets) -> Offsets:

@@ -6,7 +6,7 @@ the batch take. Arrow batches in, Arrow batches out; no Spark in here.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from cryptoflow.errors import UnreadableFrameError
 from cryptoflow.model.trade import MAX_AHEAD_S, NS_PER_S, Trade, naming, read_trade, read_trades
-from cryptoflow.spark.fold import candles, schema_of
+from cryptoflow.spark.fold import candles
 
 US_PER_S = 1_000_000
 NS_PER_US = 1_000
@@ -92,11 +92,45 @@ REFUSED = pa.schema(
 )
 """A record that is no readable trade."""
 
+FRAMES = pa.schema(
+    [
+        pa.field("value", pa.binary()),
+        pa.field("timestamp", pa.timestamp("us", "UTC")),
+        pa.field("partition", pa.int32()),
+        pa.field("offset", pa.int64()),
+    ]
+)
+"""A frame, when it was received, and where it lies: what a source hands in."""
+
+
+class Frames(NamedTuple):
+    """Some frames of `FRAMES`, as Python takes them; all but the values are arrays."""
+
+    values: Sequence[bytes | None]
+    received_us: Any
+    """Since the epoch."""
+    partition: Any
+    offset: Any
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch) -> "Frames":
+        """Those of a batch of `FRAMES`."""
+        received = batch.column("timestamp").cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+        places = (batch.column(name).to_numpy() for name in ("partition", "offset"))
+        return cls(batch.column("value").to_pylist(), received.to_numpy(), *places)
+
+    def batch(self) -> pa.RecordBatch:
+        """The batch of `FRAMES`."""
+        received = pa.array(self.received_us, pa.int64()).cast(pa.timestamp("us", "UTC"))
+        columns = [pa.array(self.values, pa.binary()), received, pa.array(self.partition), pa.array(self.offset)]
+        return pa.RecordBatch.from_arrays(columns, schema=FRAMES)
+
+
 Decode = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 def decoder(ahead_s: float) -> Decode:
-    """Makes batches of `TRADES` out of batches of `value`, `timestamp`, `partition` and `offset`.
+    """Makes batches of `TRADES` out of batches of `FRAMES`.
 
     Args:
         ahead_s: how far ahead of its receive time, in s, a trade is not `ahead` yet.
@@ -104,7 +138,7 @@ def decoder(ahead_s: float) -> Decode:
 
     def decode(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            trades = _trades(batch, ahead_s)
+            trades = _trades(Frames.of(batch), ahead_s)
             numbers = pa.array(map(id_number, trades["id"].to_pylist()), pa.int64())
             yield trades.add_column(ID_NUMBER, TRADES.field(ID_NUMBER), numbers)
 
@@ -113,8 +147,8 @@ def decoder(ahead_s: float) -> Decode:
 
 def blocks(
     ahead_s: float, finished_ns: int, counted: Mapping[int, int], buckets: int, numbered: bool = False
-) -> Decode:
-    """Makes `BLOCKS` out of the same: the trades that fit into candles, many to a row, and what became of the others.
+) -> Callable[[Iterable[Frames]], Iterator[pa.RecordBatch]]:
+    """Makes `BLOCKS` out of frames: the trades that fit into candles, many to a row, and what became of the others.
 
     Args:
         ahead_s: how far ahead of its receive time, in s, a trade is not `ahead` yet.
@@ -124,10 +158,10 @@ def blocks(
         numbered: whether the trades keep their numbers.
     """
 
-    def packed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def packed(frames: Iterable[Frames]) -> Iterator[pa.RecordBatch]:
         read: list[pa.RecordBatch] = []
-        for batch in batches:
-            read.append(_trades(batch, ahead_s, numbered))
+        for some in frames:
+            read.append(_trades(some, ahead_s, numbered))
             if sum(map(len, read)) >= BLOCK_TRADES:
                 yield _packed(pa.Table.from_batches(read), finished_ns, counted, buckets)
                 read = []
@@ -171,29 +205,33 @@ def _written(trades: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def folder(window_s: int, numbered: bool = False) -> Callable[[pa.Table], pa.Table]:
+def folder(window_s: int, numbered: bool = False) -> Decode:
     """Makes the `fold.CANDLES` of windows of a length, in s, out of all `BLOCKS` of a bucket; or `fold.NUMBERED`."""
 
-    def folded(blocks: pa.Table) -> pa.Table:
-        texts = [text for text in blocks["trades"] if text.is_valid]
+    def folded(blocks: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        texts = [text for batch in blocks for text in batch.column("trades") if text.is_valid]
         tables = [pa.ipc.open_stream(text.as_buffer()).read_all() for text in texts]
         tables.sort(key=lambda table: (table["partition"][0].as_py(), table["offset"][0].as_py()))
-        return candles(pa.concat_tables(tables), window_s) if tables else schema_of(numbered).empty_table()
+        if tables:
+            yield from candles(pa.concat_tables(tables), window_s).to_batches()
 
     return folded
 
 
 def refused(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Makes batches of `REFUSED` out of the same, of those that can't be read."""
-    for batch in batches:
-        values = batch.column("value").to_pylist()
-        trades, _, reasons = _read(values)
-        for row in np.flatnonzero(_too_far(_seconds(trades), _micros(batch))):
+    for frames in map(Frames.of, batches):
+        trades, _, reasons = _read(frames.values)
+        for row in np.flatnonzero(_too_far(_seconds(trades), frames.received_us)):
             reasons[int(row)] = TOO_FAR_AHEAD
         rows = sorted(reasons)
-        places = [batch.column(name).take(pa.array(rows, pa.int64())) for name in ("partition", "offset")]
-        texts = [pa.array([values[row] for row in rows], pa.binary()), pa.array([reasons[row] for row in rows])]
-        yield pa.RecordBatch.from_arrays([texts[0], texts[1].cast(pa.string()), *places], schema=REFUSED)
+        columns = [
+            pa.array([frames.values[row] for row in rows], pa.binary()),
+            pa.array([reasons[row] for row in rows], pa.string()),
+            pa.array(frames.partition[rows], pa.int32()),
+            pa.array(frames.offset[rows], pa.int64()),
+        ]
+        yield pa.RecordBatch.from_arrays(columns, schema=REFUSED)
 
 
 def _read(values: Sequence[bytes | None]) -> tuple[list[Trade], list[tuple[str, int]], dict[int, str]]:
@@ -217,11 +255,6 @@ def _namings(trades: Sequence[Trade]) -> list[tuple[str, int]]:
     return [naming(trade.market, trade.from_coin, trade.to_currency, trade.flags) for trade in trades]
 
 
-def _micros(batch: pa.RecordBatch) -> Any:
-    """When each record was received, in us since the epoch."""
-    return batch.column("timestamp").cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
-
-
 def _seconds(trades: Sequence[Trade]) -> Any:
     return np.array([trade.time_s for trade in trades], np.int64)
 
@@ -230,10 +263,10 @@ def _too_far(time_s: Any, received_us: Any) -> Any:
     return time_s > received_us // US_PER_S + MAX_AHEAD_S
 
 
-def _trades(batch: pa.RecordBatch, ahead_s: float, numbered: bool = False) -> pa.RecordBatch:
+def _trades(frames: Frames, ahead_s: float, numbered: bool = False) -> pa.RecordBatch:
     """The rows of `READ`, with `NUMBER` if that is asked for."""
-    trades, namings, reasons = _read(batch.column("value").to_pylist())
-    time_s, received_us = _seconds(trades), _micros(batch)
+    trades, namings, reasons = _read(frames.values)
+    time_s, received_us = _seconds(trades), frames.received_us
     readable = ~_too_far(time_s, received_us)
     readable[list(reasons)] = False
     time_ns = time_s * NS_PER_S + np.array([trade.rest_ns for trade in trades], np.int64)
@@ -250,8 +283,8 @@ def _trades(batch: pa.RecordBatch, ahead_s: float, numbered: bool = False) -> pa
         pa.array(event_us).cast(pa.timestamp("us", "UTC")),
         pa.array(time_ns // NS_PER_US > latest_us),
         pa.array(readable),
-        batch.column("partition"),
-        batch.column("offset"),
+        pa.array(frames.partition, pa.int32()),
+        pa.array(frames.offset, pa.int64()),
     ]
     if numbered:
         columns.append(pa.array([trade.sequence for trade in trades], pa.int64()))

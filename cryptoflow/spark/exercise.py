@@ -1,13 +1,12 @@
 """A small run of the query in a process of its own: `archive` keeps the classes that the JVM loads for it."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptoflow.model.trade import read_trade
 from cryptoflow.runtime.stop import Deadline
 from cryptoflow.settings import SparkSettings
 from cryptoflow.simulator import SimulatorConfig, frames
-from cryptoflow.spark.aggregation import FRAMES, batch_candles, blocks, stream_candles, trades
+from cryptoflow.spark.aggregation import batch_candles, blocks, stream_candles, trades
 from cryptoflow.spark.archive import BUILD_TIMEOUT_S
 from cryptoflow.spark.memory_source import FrameBuffer
 from cryptoflow.spark.metrics import observed
@@ -27,8 +26,7 @@ def exercise(folder: Path) -> None:
         deadline = Deadline(BUILD_TIMEOUT_S)
         stream.drain({0: buffer.end}, lambda: deadline.passed)
         stream.stop()
-        past = spark.createDataFrame([(b"", datetime.fromtimestamp(0, UTC), 0, 0)], FRAMES)
-        batch_candles(blocks(past, settings.ahead_s), settings.window_s).collect()
+        batch_candles(blocks(spark, [list], settings.ahead_s), settings.window_s).collect()
 
 
 if __name__ == "__main__":

@@ -1,19 +1,27 @@
 """The log of trades as Spark sees it: as a stream from a place on, and as the records between two places."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as sql
 
+from cryptoflow.kafka_io.columns import columns_between
 from cryptoflow.model.offsets import Offsets
 from cryptoflow.settings import KafkaSettings
-from cryptoflow.spark.aggregation import FRAME, FRAMES
+from cryptoflow.spark.aggregation import Part
+from cryptoflow.spark.decode import Frames
 
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\""})
 """What Kafka's login configuration, which takes no other escapes, wants before a character of a quoted text."""
 
+
+PART_TRADES = 500_000
+"""Records that one task reads, at most."""
+
+US_PER_MS = 1000
 
 TOPIC_STEP = 1 << 20
 """Between the partitions of one topic and those of the next, where several are read as one log: more than any has."""
@@ -68,34 +76,34 @@ def stream(spark: SparkSession, kafka: KafkaSettings, begin: Offsets) -> DataFra
     )
 
 
-def between(spark: SparkSession, kafka: KafkaSettings, stretches: Sequence[Stretch]) -> DataFrame:
-    """The frames of stretches of the log; partitions are counted on from topic to topic, as `first_partitions` says."""
-    first = first_partitions(stretches)
-    frames = [_between(spark, kafka, each, first[each.topic]) for each in stretches if each.partitions()]
-    if not frames:
-        return spark.createDataFrame([], FRAMES)
-    whole = frames[0]
-    for each in frames[1:]:
-        whole = whole.unionAll(each)
-    return whole
+def parts(kafka: KafkaSettings, stretches: Sequence[Stretch]) -> list[Part]:
+    """What reads stretches of the log; partitions are counted on from topic to topic, as `_first_partitions` says."""
+    first = _first_partitions(stretches)
+    return [
+        partial(
+            _frames,
+            kafka,
+            stretch.topic,
+            first[stretch.topic],
+            place,
+            begin,
+            min(begin + PART_TRADES, stretch.end[place]),
+        )
+        for stretch in stretches
+        for place in stretch.partitions()
+        for begin in range(stretch.begin.get(place, 0), stretch.end[place], PART_TRADES)
+    ]
 
 
-def first_partitions(stretches: Sequence[Stretch]) -> dict[str, int]:
+def _frames(kafka: KafkaSettings, topic: str, first: int, partition: int, begin: int, end: int) -> Iterator[Frames]:
+    for offsets, times_ms, values in columns_between(kafka, topic, partition, begin, end):
+        place = np.full(len(values), first + partition, np.int32)
+        yield Frames(values, times_ms * US_PER_MS, place, offsets)
+
+
+def _first_partitions(stretches: Sequence[Stretch]) -> dict[str, int]:
     """What partition 0 of each topic is called, so that trades of a topic come before those of the ones named later."""
     return {topic: number * TOPIC_STEP for number, topic in enumerate(dict.fromkeys(each.topic for each in stretches))}
-
-
-def _between(spark: SparkSession, kafka: KafkaSettings, stretch: Stretch, first: int) -> DataFrame:
-    places = stretch.partitions()
-    edges = {
-        "startingOffsets": {place: stretch.begin.get(place, 0) for place in places},
-        "endingOffsets": {place: stretch.end[place] for place in places},
-    }
-    reader = spark.read.format("kafka").options(**_options(kafka)).option("assign", json.dumps({stretch.topic: places}))
-    for option, offsets in edges.items():
-        reader = reader.option(option, json.dumps({stretch.topic: _named(offsets)}))
-    frames = reader.load()
-    return frames.withColumn("partition", sql.expr(f"partition + {first}")).select(*FRAME)
 
 
 def _named(offsets: Mapping[int, int]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from py4j.protocol import Py4JError
 from pyspark import SparkContext
+from pyspark.errors import PythonException
 from pyspark.sql import SparkSession
 
 from cryptoflow.errors import AggregationError
@@ -62,8 +63,8 @@ def session_config(settings: SparkSettings, home: Path, connector: bool = False)
         "spark.sql.streaming.verifyCheckpointDirectoryEmptyOnStart": "false",
         # Without a limit of bytes it does not add up the size of a batch for Python anew with each of its rows.
         "spark.sql.execution.arrow.maxBytesPerBatch": UNLIMITED_BYTES,
-        # None: the older way to read Kafka as a batch turns each record into a row of objects and back.
-        "spark.sql.sources.useV1SourceList": "",
+        # What goes between the tasks of a batch are packed trades: compressing them takes longer than writing them.
+        "spark.shuffle.compress": "false",
         # They are for stages that run again and find other rows; what is read of a log is always the same.
         "spark.sql.shuffle.orderIndependentChecksum.enabled": "false",
         "spark.sql.shuffle.orderIndependentChecksum.enableFullRetryOnMismatch": "false",
@@ -207,8 +208,22 @@ def _end_jvm() -> None:
         gateway.proc.wait()
 
 
+def cause_of(error: BaseException) -> str:
+    """What ended a query, and the way out where it is known."""
+    if "No space left on device" in str(error):
+        return "the disk of CRYPTOFLOW_HOME, which holds its checkpoint, is full. Make room; nothing is lost by it."
+    if "dataLoss" in str(error) or "data loss" in str(error) or "failOnDataLoss" in str(error):
+        return (
+            "Kafka has deleted trades that were not aggregated yet: raise the topic's retention. "
+            "The next run goes on without them."
+        )
+    return first_line(error)
+
+
 def first_line(error: BaseException) -> str:
     """The first telling line of an error's text, which for one out of the JVM goes on for pages."""
     lines = str(error).strip().splitlines()
+    if isinstance(error, PythonException):  # it has the stack of a worker, which ends with CLASS: TEXT
+        return lines[-1].partition(": ")[2] or lines[-1]
     telling = (line.removeprefix(": ") for line in lines if not line.startswith("An error occurred while calling"))
     return next(telling, type(error).__name__)

@@ -19,7 +19,7 @@ from cryptoflow.settings import SparkSettings
 from cryptoflow.spark.aggregation import first_places, to_candle
 from cryptoflow.spark.checkpoint import committed_offsets, source_offsets
 from cryptoflow.spark.metrics import BatchCounts, batch_counts
-from cryptoflow.spark.session import first_line
+from cryptoflow.spark.session import cause_of, first_line
 
 POLL_S = 0.2
 """How often a waiting thread looks whether the query is alive, in s."""
@@ -200,15 +200,3 @@ class CandleStream:
         """Trades that the source had when the newest batch began, and that are in no committed batch yet."""
         done = self.done()
         return sum(max(0, end - done.get(partition, 0)) for partition, end in latest.items())
-
-
-def cause_of(error: BaseException) -> str:
-    """What ended a query, and the way out where it is known."""
-    if "No space left on device" in str(error):
-        return "the disk of CRYPTOFLOW_HOME, which holds its checkpoint, is full. Make room; nothing is lost by it."
-    if "dataLoss" in str(error) or "data loss" in str(error) or "failOnDataLoss" in str(error):
-        return (
-            "Kafka has deleted trades that were not aggregated yet: raise the topic's retention. "
-            "The next run goes on without them."
-        )
-    return first_line(error)

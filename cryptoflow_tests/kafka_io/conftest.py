@@ -13,8 +13,11 @@ import pytest
 with warnings.catch_warnings():
     # kafka-python reads its message formats through functions that Python 3.11 deprecates
     warnings.simplefilter("ignore", DeprecationWarning)
-    from kafka import KafkaConsumer, TopicPartition
+    from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from cryptoflow.kafka_io.connection import client_config
+from cryptoflow.kafka_io.topics import make_topics
+from cryptoflow.local.processes import free_port
 from cryptoflow.model.trade import Trade, write_trade
 from cryptoflow.settings import KafkaSettings
 from cryptoflow_tests.mortal import MortalKafka
@@ -40,6 +43,27 @@ def records_of(bootstrap: str, topic: str) -> Records:
             found += [record for batch in consumer.poll(1000).values() for record in batch]
     consumer.close()
     return found
+
+
+@pytest.fixture
+def made(settings: KafkaSettings) -> KafkaSettings:
+    """An empty topic of four partitions."""
+    make_topics(settings)
+    return settings
+
+
+@pytest.fixture
+def nowhere() -> KafkaSettings:
+    return KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}")
+
+
+def send(settings: KafkaSettings, partition: int, times_ms: list[int], value: bytes = b"x") -> None:
+    """Records of these times into a partition, in that order."""
+    producer = KafkaProducer(**client_config(settings))
+    for time_ms in times_ms:
+        producer.send(settings.topic, value, partition=partition, timestamp_ms=time_ms)
+    producer.flush()
+    producer.close()
 
 
 @pytest.fixture

@@ -8,42 +8,21 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kafka import KafkaProducer, TopicPartition
+from kafka import TopicPartition
 
 from cryptoflow.errors import KafkaError, KafkaUnreachableError
-from cryptoflow.kafka_io.connection import admin_client, client_config
+from cryptoflow.kafka_io.connection import admin_client
 from cryptoflow.kafka_io.offsets import beginning_offsets
 from cryptoflow.kafka_io.records import Cut, cut_of, first_times_ms, records_between, times_ms, topic_id, trades_of
 from cryptoflow.kafka_io.topics import make_topics
-from cryptoflow.local.processes import free_port
 from cryptoflow.model.trade import MAX_AHEAD_S, Trade, write_trade
 from cryptoflow.settings import KafkaSettings
+from cryptoflow_tests.kafka_io.conftest import send
 
 ALL = range(4)
 
 START_S = 1_610_107_200  # 2021-01-08 12:00:00 UTC
 HOUR = (datetime.fromtimestamp(START_S, UTC), datetime.fromtimestamp(START_S, UTC) + timedelta(hours=1))
-
-
-def send(settings: KafkaSettings, partition: int, times_ms: list[int]) -> None:
-    """Records of these times into a partition, in that order."""
-    producer = KafkaProducer(**client_config(settings))
-    for time_ms in times_ms:
-        producer.send(settings.topic, b"x", partition=partition, timestamp_ms=time_ms)
-    producer.flush()
-    producer.close()
-
-
-@pytest.fixture
-def made(settings: KafkaSettings) -> KafkaSettings:
-    """An empty topic of four partitions."""
-    make_topics(settings)
-    return settings
-
-
-@pytest.fixture
-def nowhere() -> KafkaSettings:
-    return KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}")
 
 
 def test_a_topic_keeps_its_id_while_it_fills(made: KafkaSettings) -> None:

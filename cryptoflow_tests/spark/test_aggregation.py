@@ -4,8 +4,10 @@ import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import msgspec
+import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
@@ -13,8 +15,9 @@ from cryptoflow.model.candle import Candle, Side, candles_of, id_order
 from cryptoflow.model.trade import MAX_AHEAD_S, NS_PER_S, Trade, write_trade
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark import aggregation
-from cryptoflow.spark.aggregation import at_or_past, batch_candles, definition, first_places, to_candle
+from cryptoflow.spark.aggregation import Part, at_or_past, batch_candles, definition, first_places, to_candle
 from cryptoflow.spark.checkpoint import fingerprint
+from cryptoflow.spark.decode import Frames
 from cryptoflow.spark.metrics import OBSERVATION, observed
 from cryptoflow_tests.spark.streaming import NOON_S, SETTINGS, Streaming, a_trade
 
@@ -36,8 +39,18 @@ def frame_rows(spark: SparkSession, values: Sequence[bytes], received_s: int = N
     return spark.createDataFrame(rows, "value binary, timestamp timestamp, partition int, offset bigint")
 
 
+def some(values: Sequence[bytes], first: int = 0) -> Frames:
+    """The same as a part of the log hands it in."""
+    rows = np.arange(first, first + len(values))
+    return Frames(values, np.full(len(rows), NOON_S * 1_000_000), np.ones(len(rows), np.int32), rows)
+
+
 def in_one_batch(spark: SparkSession, trades: Iterable[Trade]) -> list[Candle]:
-    rows = aggregation.blocks(frame_rows(spark, list(map(write_trade, trades))).repartition(3), MAX_AHEAD_S)
+    values = list(map(write_trade, trades))
+    third = math.ceil(len(values) / 3)
+    thirds = (some(values[first : first + third], first) for first in range(0, len(values), third))
+    read: list[Part] = [partial(list, [each]) for each in thirds]
+    rows = aggregation.blocks(spark, read, MAX_AHEAD_S)
     return [to_candle(row, SETTINGS.window_s) for row in batch_candles(rows, SETTINGS.window_s).collect()]
 
 
@@ -157,7 +170,7 @@ def test_of_trades_in_one_nanosecond_the_id_decides_as_in_the_reference(spark: S
 
 def test_a_batch_counts_the_copies_and_tells_before_which_place_none_of_the_trades_lies(spark: SparkSession) -> None:
     trades = [a_trade(1), a_trade(2, time_s=NOON_S + 60), a_trade(2, time_s=NOON_S + 60), a_trade(3)]
-    rows = aggregation.blocks(frame_rows(spark, list(map(write_trade, trades))), SETTINGS.ahead_s)
+    rows = aggregation.blocks(spark, [partial(list, [some(list(map(write_trade, trades)))])], SETTINGS.ahead_s)
     found = {row.start_s: row for row in batch_candles(rows, 60).collect()}
     assert {start_s: (row.trades, row.copies) for start_s, row in found.items()} == {
         NOON_S: (2, 2),

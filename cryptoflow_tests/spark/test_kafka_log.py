@@ -16,13 +16,16 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from kafka import KafkaProducer
 
+from cryptoflow.errors import AggregationError
 from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.kafka_io.topics import make_topics
+from cryptoflow.local.processes import free_port
 from cryptoflow.model.candle import candles_of
 from cryptoflow.model.trade import NS_PER_S, Trade, write_trade
 from cryptoflow.settings import KafkaSettings
+from cryptoflow.spark.aggregation import frames as frames_of_all
 from cryptoflow.spark.batch import Counted, Found, MarkedTrades, begins_of, candles_between, marked_between
-from cryptoflow.spark.kafka_log import Stretch, _options, between, stream
+from cryptoflow.spark.kafka_log import Stretch, _options, parts, stream
 from cryptoflow.spark.metrics import unfit
 from cryptoflow_tests.spark.streaming import NOON_S, a_trade
 
@@ -70,7 +73,7 @@ def test_a_stretch_has_the_records_from_its_begin_on_and_before_its_end(
     put(producer, kafka, 1, b"10", b"11")
 
     def values(*stretches: Stretch) -> list[tuple[int, int, bytes | None]]:
-        rows = between(spark, kafka, stretches).collect()
+        rows = frames_of_all(spark, parts(kafka, stretches)).collect()
         assert all(row.timestamp.timestamp() == NOON_S for row in rows)
         return sorted((row.partition, row.offset, row.value and bytes(row.value)) for row in rows)
 
@@ -122,6 +125,17 @@ def test_of_a_stretch_without_trades_there_is_nothing(spark: SparkSession, kafka
     put(producer, kafka, 0, b"garbage")
     assert candles_between(spark, kafka, [whole(kafka)], 60, 60) == ([], Counted(1, 1, 0, None))
     assert candles_between(spark, kafka, [], 60, 60) == ([], Counted(0, 0, 0, None))
+
+
+def test_what_kafka_has_deleted_and_who_does_not_answer_are_told_in_a_sentence(
+    spark: SparkSession, kafka: KafkaSettings, producer: Any
+) -> None:
+    put(producer, kafka, 0, b"00")
+    with pytest.raises(AggregationError, match=r"failed: Kafka has deleted trades of .* raise its retention"):
+        candles_between(spark, kafka, [Stretch(kafka.topic, {0: 5}, {0: 6})], 60, 60)
+    nowhere = kafka.model_copy(update={"bootstrap_servers": f"127.0.0.1:{free_port()}", "delivery_timeout_s": 0.1})
+    with pytest.raises(AggregationError, match=r"failed: Kafka at .* does not answer"):
+        candles_between(spark, nowhere, [whole(kafka)], 60, 60)
 
 
 def test_marked_trades_are_told_by_pair_hour_and_partition_with_where_they_lie(

@@ -15,7 +15,8 @@ from cryptoflow.settings import SparkSettings
 from cryptoflow.spark import aggregation
 from cryptoflow.spark.checkpoint import committed_offsets
 from cryptoflow.spark.metrics import observed
-from cryptoflow.spark.stream import Batch, CandleStream, cause_of
+from cryptoflow.spark.session import cause_of
+from cryptoflow.spark.stream import Batch, CandleStream
 from cryptoflow_tests.spark.streaming import NOON_S, PATIENCE_S, SETTINGS, Streaming, a_trade, after
 
 Make = Callable[..., Streaming]
