@@ -43,6 +43,9 @@ class Records(NamedTuple):
         return Records(self.offsets[first:last], self.times_ms[first:last], self.values[first:last])
 
 
+NONE = Records(np.zeros(0, np.int64), np.zeros(0, np.int64), [])
+
+
 def columns_between(settings: KafkaSettings, topic: str, partition: int, begin: int, end: int) -> Iterator[Records]:
     """The records of a partition between two offsets; those that a compaction has removed are left out.
 
@@ -75,20 +78,24 @@ class _Answer(Fetcher.PartitionRecords):  # type: ignore[misc]  # kafka-python h
         return False
 
     def _unpack_records(self, place: TopicPartition, records: Any, *deserializers: Any) -> Iterator[Records]:
-        batches = []
-        while (batch := records.next_batch()) is not None:
+        batches = list(records)
+        for batch in batches:
             if not batch.validate_crc():
                 raise CorruptRecordError(f"The checksum of a batch of {place} at {batch.base_offset} is wrong.")
-            self.next_fetch_offset = batch.last_offset + 1
-            if not (batch.magic == FORMAT and batch.is_control_batch):
-                batches.append(batch)
         if batches:
-            yield records_of(batches)
+            read = records_of(batches)
+            self.next_fetch_offset = _after(batches[-1], read)
+            yield read
         self.drain()
 
 
+def _after(batch: Any, read: Records) -> int:
+    """The offset after a batch, of which a compaction may have removed the last record."""
+    return int(batch.next_offset if batch.magic == FORMAT else read.offsets[-1] + 1)
+
+
 def records_of(batches: Sequence[Any]) -> Records:
-    """The records of kafka-python's batches, in columns.
+    """The records of kafka-python's batches, in columns; those that end a transaction are none.
 
     Raises:
         CorruptRecordError: they are not of the format.
@@ -99,6 +106,9 @@ def records_of(batches: Sequence[Any]) -> Records:
             np.array([getattr(record, name) for record in records], np.int64) for name in ("offset", "timestamp")
         )
         return Records(offsets, times_ms, [record.value for record in records])
+    batches = [batch for batch in batches if not batch.is_control_batch]
+    if not batches:
+        return NONE
     for batch in batches:
         batch._maybe_uncompress()  # nothing but the iteration over its records does so in public
     begins = np.cumsum([0, *(len(batch._buffer) for batch in batches)])

@@ -20,7 +20,9 @@ from cryptoflow.kafka_io.records import records_between
 from cryptoflow.settings import KafkaSettings
 from cryptoflow_tests.kafka_io.conftest import send
 
-NONE, GZIP = 0, 1
+PLAIN, GZIP = 0, 1
+APPENDED, CONTROL = 0x08, 0x20
+"""Attributes of a batch: its time is the broker's; it ends a transaction."""
 
 sizes = st.one_of(st.integers(0, 100), st.sampled_from([63, 64, 8191, 8192, 2**20]))
 texts = st.one_of(st.none(), st.binary(max_size=80), sizes.map(bytes))
@@ -44,6 +46,12 @@ def batch(first: int, rows: Sequence[Any], codec: int, producer_id: int = -1) ->
     return bytes(text)
 
 
+def with_attribute(text: bytes, bit: int) -> bytes:
+    changed = bytearray(text)
+    changed[22] |= bit  # the low byte of the attributes
+    return bytes(changed)
+
+
 def one_by_one(text: bytes) -> list[tuple[int, int, bytes | None]]:
     return [(record.offset, record.timestamp, record.value) for batch in MemoryRecords(text) for record in batch]
 
@@ -52,7 +60,7 @@ def listed(records: Records) -> list[tuple[int, int, bytes | None]]:
     return list(zip(records.offsets.tolist(), records.times_ms.tolist(), records.values, strict=True))
 
 
-@given(st.lists(st.tuples(rows, st.sampled_from([NONE, GZIP])), min_size=1, max_size=4))
+@given(st.lists(st.tuples(rows, st.sampled_from([PLAIN, GZIP])), min_size=1, max_size=4))
 def test_the_records_of_an_answer_are_those_that_kafka_python_reads_one_by_one(batches: list[tuple[Any, int]]) -> None:
     text, first = b"", 2**40
     for some, codec in batches:
@@ -63,13 +71,19 @@ def test_the_records_of_an_answer_are_those_that_kafka_python_reads_one_by_one(b
 
 @given(rows)
 def test_where_kafka_has_put_down_its_own_time_that_counts(some: Any) -> None:
-    text = bytearray(batch(7, some, NONE))
-    text[22] |= 0x08  # the time type, in the low byte of the attributes
-    assert listed(records_of(list(MemoryRecords(text)))) == one_by_one(bytes(text))
+    text = with_attribute(batch(7, some, PLAIN), APPENDED)
+    assert listed(records_of(list(MemoryRecords(text)))) == one_by_one(text)
+
+
+def test_what_ends_a_transaction_is_no_record() -> None:
+    end = with_attribute(batch(7, [(0, b"\0" * 4, b"\0" * 6, [], 1)], PLAIN), CONTROL)
+    plain = batch(8, [(5, None, b"x", [], 1)], PLAIN)
+    assert listed(records_of(list(MemoryRecords(end + plain)))) == [(8, 5, b"x")]
+    assert listed(records_of(list(MemoryRecords(end)))) == []
 
 
 def test_records_of_an_older_format_are_read_too() -> None:
-    builder = LegacyRecordBatchBuilder(1, NONE, 1 << 14)
+    builder = LegacyRecordBatchBuilder(1, PLAIN, 1 << 14)
     for number in range(3):
         builder.append(number, 1000 + number, b"k", bytes([number]))
     text = bytes(builder.build())
@@ -77,7 +91,7 @@ def test_records_of_an_older_format_are_read_too() -> None:
 
 
 def test_records_that_do_not_fill_their_batch_are_corrupt() -> None:
-    text = bytearray(batch(0, [(0, None, b"abc", [], 1)] * 2, NONE))
+    text = bytearray(batch(0, [(0, None, b"abc", [], 1)] * 2, PLAIN))
     text[60] = 1  # the number of records, whose last byte ends the header
     with pytest.raises(CorruptRecordError, match="before it does"):
         records_of(list(MemoryRecords(text)))
