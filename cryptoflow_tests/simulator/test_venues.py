@@ -106,6 +106,9 @@ KRAKEN = Speech(
 )
 ALL = (COINBASE, BINANCE, KRAKEN)
 
+QUIET: dict[str, Any] = {"rate": 1.0, "history_s": 10}
+"""A market whose pages are short, for tests that only count them."""
+
 each_venue = pytest.mark.parametrize("speech", ALL, ids=lambda speech: speech.venue)
 
 
@@ -516,7 +519,7 @@ def test_a_request_is_refused_as_one_too_many_though_the_limits_are_kept(
 
 @each_venue
 def test_the_rest_fails_as_often_as_it_was_asked_to(speech: Speech) -> None:
-    with simulated(speech, Faults(rest_errors=0.5), limit_factor=10**6) as simulator:
+    with simulated(speech, Faults(rest_errors=0.5), limit_factor=10**6, **QUIET) as simulator:
         statuses = [get(simulator.rest_url, speech.page(10**9))[0] for _ in range(60)]
         assert set(statuses) == {200, 500}
         assert simulator.tally.refused == {"rest_errors": statuses.count(500)}
@@ -536,7 +539,7 @@ def test_the_newest_trades_come_into_the_rest_later(speech: Speech) -> None:
 
 @each_venue
 def test_the_limits_are_kept_or_counted(speech: Speech) -> None:
-    with simulated(speech, limit_factor=0.2) as simulator:
+    with simulated(speech, limit_factor=0.2, **QUIET) as simulator:
         # Half of them come within one minute by the clock, whenever they begin: too many for each venue.
         answers = [get(simulator.rest_url, speech.page(10**9)) for _ in range(120)]
         tally = simulator.tally
