@@ -4,7 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-WORKERS ?= 2
+# Tests wait for a feed, a tick or a JVM half of their time: more workers than processors, of which two are enough.
+WORKERS ?= 3
+FAST_WORKERS ?= 4
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
@@ -63,7 +65,7 @@ test: setup browser prometheus ## Set up, and run every test, the ones on real K
 	$(BIN)/pytest --numprocesses $(WORKERS) $(ARGS)
 
 test-fast: $(READY) ## Run the tests that need no service and no JVM: a minute at most
-	$(BIN)/pytest --fast --quiet --numprocesses $(WORKERS) $(ARGS)
+	$(BIN)/pytest --fast --quiet --numprocesses $(FAST_WORKERS) --dist worksteal $(ARGS)
 
 screenshots: setup browser ## Take the pictures of the documents anew
 	CRYPTOFLOW_SCREENSHOTS=docs/images $(BIN)/pytest cryptoflow_tests/browser

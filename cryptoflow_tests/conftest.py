@@ -16,6 +16,8 @@ import hypothesis
 import pytest
 from cassandra.cluster import Session
 from pyspark.sql import SparkSession
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 with warnings.catch_warnings():
     # kafka-python reads its message formats by functions of importlib.resources that Python 3.11 deprecates
@@ -38,16 +40,30 @@ SHARED_HOME, SHARED_KAFKA, SHARED_CASSANDRA = "TEST_SERVICES_HOME", "TEST_KAFKA"
 """Environment variables by which the workers know the services of their session."""
 
 LONGEST = (
-    "orchestration",
+    "orchestration/test_endings.py",
+    "pipeline/test_aggregate.py",
+    "orchestration/test_deaths.py",
+    "cli/test_run.py",
     "browser",
+    "pipeline/test_kafka_mode.py",
+    "orchestration/test_machines.py",
+    "pipeline/test_repair.py",
+    "defs/test_history_backfill.py",
+    "test_ci_recipe.py",
     "test_wheel.py",
+    "defs/test_backfill.py",
+    "web/test_outage.py",
     "pipeline",
     "spark",
-    "test_ci_recipe.py",
-    "test_run.py",
     "local",
 )
-"""Files and folders whose tests take longest: they begin first, so that the workers of a session end together."""
+"""Files and folders whose tests take longest: they begin first, so that the workers of a session end together.
+
+Those that mostly wait stand between those that mostly compute: beside each other they leave no processor idle.
+"""
+
+TOGETHER = ("browser/test_ui",)
+"""Begins of the names of files that one worker takes: they share a `dagster dev` and a window."""
 
 MEASURED = "measured"
 """The property of a test's report that holds a measurement."""
@@ -77,8 +93,12 @@ HEAVY = (
 )
 """Files and folders that start programs, or wait for what does not answer: together most of the time of the rest."""
 
-hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine must not fail a law
-hypothesis.settings.load_profile("untimed")
+FAST_EXAMPLES = 20
+"""Of each property in `make test-fast`: what an edit breaks, few examples show. The whole run takes hypothesis' 100."""
+
+# a busy machine must not fail a law: no deadline
+hypothesis.settings.register_profile("whole", deadline=None)
+hypothesis.settings.register_profile("fast", deadline=None, max_examples=FAST_EXAMPLES)
 
 os.environ.setdefault("SPARK_SUBMIT_OPTS", ONE_COMPILER)
 os.environ.setdefault("KAFKA_PRODUCER", "kafka-python")  # what runs of most users take; the tests of kafka_io take both
@@ -91,7 +111,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the services of all workers, where there are several."""
+    """Choose how many examples a property takes; start the services of all workers, where there are several."""
+    hypothesis.settings.load_profile("fast" if config.option.fast else "whole")
     if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None) or config.option.fast:
         return
     kafka, cassandra = _kafka(), _cassandra()
@@ -109,9 +130,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = filterfalse(_is_heavy, items)
 
     def rank(item: pytest.Item) -> int:
-        return next((place for place, name in enumerate(LONGEST) if name in item.path.parts), len(LONGEST))
+        return next((place for place, name in enumerate(LONGEST) if _is_in(item, name)), len(LONGEST))
 
     items.sort(key=rank)
+
+
+class FilesAndFriends(LoadFileScheduling):  # type: ignore[misc] # xdist tells no types
+    """Gives each worker a file at a time, or several that belong together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((name for name in TOGETHER if f"/{name}" in nodeid), super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    """What hands out the tests, if that is done by files."""
+    return FilesAndFriends(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -123,8 +157,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _is_heavy(item: pytest.Item) -> bool:
-    fixtures, path = getattr(item, "fixturenames", ()), f"{item.path.as_posix()}/"
-    return not HEAVY_FIXTURES.isdisjoint(fixtures) or any(f"/{name}/" in path for name in HEAVY)
+    fixtures = getattr(item, "fixturenames", ())
+    return not HEAVY_FIXTURES.isdisjoint(fixtures) or any(_is_in(item, name) for name in HEAVY)
+
+
+def _is_in(item: pytest.Item, name: str) -> bool:
+    """Whether the test is of this file, or of a file in this folder."""
+    return f"/{name}/" in f"/{item.path.relative_to(REPOSITORY).as_posix()}/"
 
 
 @pytest.fixture(scope="session")
