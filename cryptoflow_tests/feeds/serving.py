@@ -17,7 +17,7 @@ from cryptoflow.feeds.gaps import Gap
 from cryptoflow.model.trade import NS_PER_S, Trade
 from cryptoflow_tests.venues.speaking import Deal, Tongue
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 START_NS = 1_753_190_000 * NS_PER_S
 

@@ -458,7 +458,7 @@ def test_trades_from_the_future_are_told_once_for_each_market_and_carried_on() -
         run.end()
     [told] = [event for event in run.events if isinstance(event, ClocksDiffer)]
     assert told.market == json.loads(frame(1))["M"]
-    assert told.ahead_s == pytest.approx(600, abs=PATIENCE_S)
+    assert told.ahead_s == pytest.approx(600, abs=10)
     assert "is wrong" in str(told)
 
 
