@@ -1,5 +1,7 @@
 """The resources are the settings as Dagster configures them: same fields, same winners, same refusals."""
 
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,19 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(env, raising=False)
 
 
+@cache
+def instance() -> dg.DagsterInstance:
+    """Where all runs here are recorded: to make one takes as long as a run."""
+    return dg.DagsterInstance.ephemeral()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_instance_stays() -> Iterator[None]:
+    yield
+    instance().dispose()
+    instance.cache_clear()
+
+
 def settings_in_a_run(name: str, config: dict[str, Any], **others: dict[str, Any]) -> Any:
     """The settings that an op of a run gets, with `config` for the resource, and configs for others."""
     found: list[Settings] = []
@@ -64,7 +79,7 @@ def settings_in_a_run(name: str, config: dict[str, Any], **others: dict[str, Any
 
     job = dg.Definitions(jobs=[looking], resources=RESOURCES).resolve_job_def("looking")
     configs = {key: {"config": given} for key, given in {name: config, **others}.items()}
-    assert job.execute_in_process(run_config={"resources": configs}).success
+    assert job.execute_in_process(run_config={"resources": configs}, instance=instance()).success
     return found[0]
 
 
