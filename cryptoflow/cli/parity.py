@@ -13,8 +13,9 @@ from cryptoflow.errors import ConfigError
 from cryptoflow.feeds.rest import Rest
 from cryptoflow.model.parity import MINUTE_S
 from cryptoflow.model.window import HOUR, floor_window, utc_hour
+from cryptoflow.runtime.holder import Holder
 from cryptoflow.runtime.stop import stop_on_signals
-from cryptoflow.settings import CassandraSettings, FeedSettings, KafkaSettings, SparkSettings, load
+from cryptoflow.settings import CassandraSettings, FeedSettings, KafkaSettings, SparkSettings, home, load
 from cryptoflow.venues import VENUES
 
 if TYPE_CHECKING:
@@ -33,23 +34,32 @@ To = Annotated[str | None, typer.Option("--to", help="Up to this time; the last 
 def parity(
     start: From = None, end: To = None, market: MarketOption = None, pair: PairOption = None, **given: str | None
 ) -> None:
-    """Compare candles with the venues' own, minute by minute, and print a report in Markdown."""
+    """Compare candles with the venues' own, minute by minute, and print a report in Markdown.
+
+    Whole hours that differ are suspect from then on, and those that agree again are not.
+    """
     env = environment(given)
-    from cryptoflow.pipeline import parity as parities  # here, as it takes a while to import
+    from cryptoflow.pipeline import agreement  # here, as it takes a while to import
+    from cryptoflow.pipeline import parity as parities
     from cryptoflow.tables.connection import connect
 
-    feed, kafka = load(FeedSettings, env=env), load(KafkaSettings, env=env)
+    feed, kafka, cassandra = (
+        load(FeedSettings, env=env),
+        load(KafkaSettings, env=env),
+        load(CassandraSettings, env=env),
+    )
     parities.refuse_other_windows(load(SparkSettings, env=env).window_s)
     pairs = parities.pairs_of(feed, market, coins_of(pair))
     if not pairs:
         raise ConfigError(
             "No pair is of a venue of the source: take `--source coinbase,binance,kraken`, or other pairs."
         )
-    with connect(load(CassandraSettings, env=env)) as session, stop_on_signals() as stop:
+    with connect(cassandra) as session, stop_on_signals() as stop:
         finished = parities.finished_by(session, kafka)
         span = stretch_of(start, end, finished) or (utc_hour(finished) - LAST_HOURS * HOUR, utc_hour(finished))
         begin, over = (floor_window(each.astimezone(UTC), MINUTE_S) for each in span)
         days = list(parities.compare(session, finished, pairs, rests(feed, stop), begin, over))
+        agreement.put_down(session, kafka, cassandra, days, Holder.current("", home(env)), _tell)
     typer.echo(f"# Agreement with the venues' own candles, {_text(begin)} to {_text(over)} UTC\n")
     typer.echo(parities.report(days))
     if stop.is_set():
@@ -58,9 +68,11 @@ def parity(
 
 def rests(feed: FeedSettings, stop: threading.Event) -> "RestOf":
     """The REST of each venue of the source."""
-    return lambda name: Rest(
-        VENUES[name], feed.venue_rest_url(name), stop, tell=lambda said: typer.echo(said, err=True)
-    )
+    return lambda name: Rest(VENUES[name], feed.venue_rest_url(name), stop, tell=_tell)
+
+
+def _tell(said: str) -> None:
+    typer.echo(said, err=True)
 
 
 def _text(moment: datetime) -> str:

@@ -7,8 +7,10 @@ import dagster as dg
 
 from cryptoflow.defs.failures import as_failure
 from cryptoflow.defs.resources import CassandraResource, FeedResource, KafkaResource, SparkResource
+from cryptoflow.defs.runs import own_home
 from cryptoflow.feeds.rest import Rest
 from cryptoflow.model.window import EPOCH, HOUR, utc_hour
+from cryptoflow.runtime.holder import Holder
 from cryptoflow.tables.schema import CANDLES
 from cryptoflow.venues import VENUES
 
@@ -22,6 +24,9 @@ AGREES_WITH_VENUE = "agrees_with_venue"
 
 LAST_HOURS = 3
 """Finished hours that are compared: more than one, as what was repaired since is seen so, too."""
+
+AGAIN_HOURS = 24
+"""Hours that differed are compared again for so long: when they are repaired, they may agree."""
 
 REST_FOR_S = 60.0
 """How long one request is tried; the check tells of a venue that is away."""
@@ -42,7 +47,7 @@ def agrees_with_venue(
     feed: FeedResource,
 ) -> dg.AssetCheckResult:
     """A minute that is off is a warning: the venues' candles and their own trades differ at times."""
-    from cryptoflow.pipeline import parity
+    from cryptoflow.pipeline import agreement, parity
     from cryptoflow.tables.connection import connect
 
     stop = threading.Event()
@@ -57,11 +62,15 @@ def agrees_with_venue(
             if finished == EPOCH:
                 return _passed("No hour is finished yet.")
             end = utc_hour(finished)
+            differed = agreement.since_disagreed(session, end - AGAIN_HOURS * HOUR, pairs)
+            start = min(end - LAST_HOURS * HOUR, differed or end)
 
             def rest_of(name: str) -> Rest:
                 return Rest(VENUES[name], source.venue_rest_url(name), stop, REST_FOR_S, context.log.warning)
 
-            days = list(parity.compare(session, finished, pairs, rest_of, end - LAST_HOURS * HOUR, end))
+            days = list(parity.compare(session, finished, pairs, rest_of, start, end))
+            holder = Holder.current(context.run.run_id, own_home())
+            agreement.put_down(session, kafka.settings(), cassandra.settings(), days, holder, context.log.warning)
     share = parity.total(days)
     metadata = metadata_of(share, parity.report(days))
     context.op_execution_context.log_event(dg.AssetObservation(CANDLES.name, metadata=plotted(share)))

@@ -1,12 +1,14 @@
 """Whether a minute's candle is the venue's own: exact, off by something, pending, or none to compare it with. Pure."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
 from cryptoflow.model.candle import CandleRow
+from cryptoflow.model.window import EPOCH
 
 MINUTE_S = 60
 
@@ -107,3 +109,20 @@ def share_of(minutes: Iterable[Compared]) -> Share:
     """The counts of some minutes."""
     found = [minute.parity for minute in minutes]
     return Share(*(found.count(parity) for parity in Parity))
+
+
+def disagreement(minutes: Sequence[Compared]) -> str | None:
+    """What a venue's candles say otherwise of an hour, in words.
+
+    Returns:
+        Empty: nothing. None: that can't be told of all its minutes, yet or any more.
+    """
+    share = share_of(minutes)
+    if share.pending or (share.none and not share.off):
+        return None
+    if not share.off:
+        return ""
+    first = next(minute for minute in minutes if minute.parity is Parity.OFF)
+    at = EPOCH + timedelta(seconds=first.start_s)
+    many = "1 minute" if share.off == 1 else f"{share.off} minutes"
+    return f"the venue's own candles differ in {many}, first at {at:%H:%M}: {first}"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryptoflow.model.candle import CandleRow
-from cryptoflow.model.parity import Bar, Compared, Parity, Share, compared, share_of
+from cryptoflow.model.parity import Bar, Compared, Parity, Share, compared, disagreement, share_of
 
 START_S = 1_790_000_040
 MOMENT = datetime.fromtimestamp(START_S, UTC)
@@ -75,3 +75,23 @@ def test_the_share_is_of_what_could_be_compared_and_100_percent_means_all() -> N
     assert share_of(minutes).text == "66.66 %"
     assert (Share(5, 0, 3, 9).text, Share(0, 0, 3, 9).text, Share(0, 0, 3, 9).of_compared) == ("100 %", "-", None)
     assert Share(10**6, 1).text == "99.99 %"
+
+
+EXACT, NONE = Compared(START_S, Parity.EXACT), Compared(START_S, Parity.NONE)
+OFF, PENDING = Compared(START_S + 60, Parity.OFF, -2), Compared(START_S, Parity.PENDING)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "said"),
+    [
+        ([EXACT, EXACT], ""),
+        ([EXACT, OFF, NONE], "the venue's own candles differ in 1 minute, first at 14:15: -2 trades"),
+        ([OFF, OFF], "the venue's own candles differ in 2 minutes, first at 14:15: -2 trades"),
+        ([EXACT, NONE], None),
+        ([EXACT, OFF, PENDING], None),
+    ],
+)
+def test_an_hour_agrees_if_all_of_it_does_and_what_waits_is_not_judged(
+    minutes: list[Compared], said: str | None
+) -> None:
+    assert disagreement(minutes) == said

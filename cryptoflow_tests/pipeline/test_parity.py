@@ -19,8 +19,12 @@ from cryptoflow.feeds.rest import Rest
 from cryptoflow.model.candle import candles_of
 from cryptoflow.model.parity import Parity, Share
 from cryptoflow.model.trade import Trade
+from cryptoflow.model.verdict import SUSPECT
+from cryptoflow.pipeline import agreement
 from cryptoflow.pipeline.parity import DayOfPair, compare, finished_by, pairs_of, refuse_other_windows, report, total
+from cryptoflow.runtime.holder import Holder
 from cryptoflow.settings import FeedSettings, load
+from cryptoflow.tables import lease
 from cryptoflow.tables.schema import MARKS
 from cryptoflow.tables.writer import TableWriter
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
@@ -155,6 +159,47 @@ def test_the_check_the_command_and_the_job_say_the_same(world: World, monkeypatc
         told = CliRunner().invoke(app, ["parity", "--from", START.isoformat(), "--pair", "BTC-USDT"])
         assert told.exit_code == 0, told.output
         assert f"| all | | | {share.exact} | {share.off} | 0 | 0 | {share.text} |" in told.output
+
+
+def test_an_hour_that_is_off_is_suspect_until_it_agrees_again(world: World) -> None:
+    hours = [START + number * ONE_HOUR for number in range(3)]
+
+    def verdicts() -> list[str]:
+        return [world.hour(hour, ("Binance", "BTC", "USDT")).verdict for hour in hours]
+
+    def compared(**faults: Any) -> None:
+        with market("binance", **faults) as simulator, dg.instance_for_test() as instance:
+            check_run(world, instance, FeedResource(**given, binance_rest_url=simulator.rest_url))
+
+    given: Any = {"source": "binance", "subscriptions": sub_of("binance")}
+    with market("binance") as simulator:
+        known(world, "binance", simulator)
+    world.repair(*hours)
+    before = verdicts()
+    compared(klines_off=0.3)
+    assert verdicts() == [SUSPECT] * 3
+    told = CliRunner().invoke(app, ["gaps"], env={"COLUMNS": "200"})
+    assert told.output.count("the venue's own candles differ in") == 3, told.output
+    world.repair(hours[0])
+    assert verdicts() == [SUSPECT] * 3
+    compared()
+    assert verdicts() == before
+    assert SUSPECT not in before[1:]
+
+
+def test_verdicts_are_left_as_they_are_while_a_repair_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agreement, "WAIT_S", 1e-9)
+    monkeypatch.setattr(lease, "TTL_S", 1.0)
+    with market("binance", klines_off=0.3) as simulator:
+        known(world, "binance", simulator)
+        world.repair(START)
+        days, said = found(world, "binance", simulator), list[str]()
+        holder = Holder.current("", world.home)
+        with lease.held(world.session, lease.REPAIR, holder, "repairs", ttl_s=1.0):
+            agreement.put_down(world.session, world.kafka, world.cassandra, days, holder, said.append)
+    [sentence] = said
+    assert "until a later comparison. Another run repairs" in sentence
+    assert not world.hour(START, ("Binance", "BTC", "USDT")).disagreement
 
 
 def check_run(world: World, instance: dg.DagsterInstance, feed: FeedResource) -> dg.ExecuteInProcessResult:

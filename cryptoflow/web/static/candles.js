@@ -68,7 +68,7 @@ export class Hours {
     const time = seconds(row.hour);
     const before = this._byTime.get(time);
     this._byTime.set(time, { ...row, time });
-    return before?.repaired_at !== row.repaired_at || before?.verdict !== row.verdict;
+    return ["repaired_at", "verdict", "reason"].some((name) => before?.[name] !== row[name]);
   }
 
   at(time) {
