@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BACKFILL_HISTORY = "backfill_history"
 
 POOL = "history"
-"""The pool of fetches: one at a time is as fast as a venue lets anybody be; more are of use for more venues."""
+"""The pool of fetches: one at a time is as fast as the venues let anybody be."""
 
 FIRST_DAY = "2020-01-01"
 """Of the partitions, UTC, as those of the hours of candles."""

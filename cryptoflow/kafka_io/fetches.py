@@ -5,6 +5,7 @@ forgets it with the topic, and lets it expire about when the trades do; without 
 repair counts each trade once.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -35,7 +36,7 @@ class Written(NamedTuple):
 
 
 class Fetches:
-    """The stretches of a topic of history; `open_fetches` makes it. To be used by one thread.
+    """The stretches of a topic of history; `open_fetches` makes it. Any thread may use it.
 
     All of it raises a KafkaError where the broker does not answer.
     """
@@ -43,10 +44,14 @@ class Fetches:
     def __init__(self, settings: KafkaSettings, admin: Any) -> None:
         self._settings, self._admin = settings, admin
         self._log = Log(admin, settings.history_topic)
+        self._lock = threading.Lock()
 
     def written(self, name: str) -> Written | None:
         """How far the stretch of a name was written; None: nothing of it is known, or it is not there any more."""
-        group = self._group(name)
+        with self._lock:
+            return self._written(self._group(name))
+
+    def _written(self, group: str) -> Written | None:
         found = self._retried(lambda: self._admin.list_group_offsets({group: None}).get(group, {}))
         for place, committed in found.items():
             topic_id, begin, last_id, note = (committed.metadata or "").split(" ", 3)
@@ -67,7 +72,8 @@ class Fetches:
         """Put down how far the stretch of a name was written."""
         place = TopicPartition(self._log.topic, written.partition)
         metadata = f"{self._log.topic_id} {written.begin} {written.last_id} {written.note}"
-        self._retried(lambda: self._commit(self._group(name), place, OffsetAndMetadata(written.end, metadata)))
+        with self._lock:
+            self._retried(lambda: self._commit(self._group(name), place, OffsetAndMetadata(written.end, metadata)))
 
     def _commit(self, group: str, place: TopicPartition, offset: OffsetAndMetadata) -> None:
         error = self._admin.alter_group_offsets(group, {place: offset})[place]

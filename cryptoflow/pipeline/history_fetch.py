@@ -1,4 +1,7 @@
-"""Days of the past: from the venues' REST into the history topic, each going on where an earlier run has stopped."""
+"""Days of the past: from the venues' REST into the history topic, each going on where an earlier run has stopped.
+
+Venues are asked side by side, and the days of each one after the other.
+"""
 
 import threading
 import time
@@ -8,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from cryptoflow.errors import ConfigError, FeedRefusedError
+from cryptoflow.errors import ConfigError, FeedError, FeedRefusedError
 from cryptoflow.feeds.past import pages
 from cryptoflow.feeds.rest import Rest
 from cryptoflow.kafka_io.fetches import Fetches, Written, open_fetches
@@ -89,49 +92,69 @@ def fetch(
         venue = venue_of(feed, pair)
         return Rest(venue, feed.venue_rest_url(venue.name), stop, REST_FOR_S, tell)
 
+    one_by_one = threading.Lock()
+
+    def told(day: PairDay, fetched: Fetched) -> None:
+        with one_by_one:
+            on_day(day, fetched)
+
+    of_market: dict[str, list[PairDay]] = {}
+    for day in days:
+        of_market.setdefault(day.pair[0], []).append(day)
     make_topics(kafka)
     with open_fetches(kafka) as fetches, HistoryProducer(kafka, HISTORY) as producer:
-        return live(FetchPart(Fetcher(rest_of, producer, fetches, days, on_day, stop), stop), run)
+        fetchers = [Fetcher(rest_of, producer, fetches, each, told, stop) for each in of_market.values()]
+        return live(FetchPart(fetchers, stop), run)
 
 
 class FetchPart(Part[HistoryMetrics]):
-    """A fetch at work: it goes on aside, page by page."""
+    """A fetch at work: it goes on aside, page by page, each venue by itself."""
 
-    def __init__(self, fetcher: "Fetcher", stop: threading.Event) -> None:
-        self._fetcher = fetcher
-        self._aside = Aside("history", fetcher.run, stop.set)
+    def __init__(self, fetchers: Sequence["Fetcher"], stop: threading.Event) -> None:
+        self._fetchers = fetchers
+        self._asides = [Aside("history", fetcher.run, stop.set) for fetcher in fetchers]
 
     def start(self) -> None:
-        """Ask for the first page."""
-        self._aside.start()
+        """Ask for the first pages."""
+        for aside in self._asides:
+            aside.start()
 
     def check(self) -> None:
-        """Nobody else has to know: what two write of a day is counted once."""
-        return
+        """Raise what has ended a venue; nobody else has to know: what two write of a day is counted once."""
+        for aside in self._asides:
+            aside.done()
 
     def over(self) -> bool:
         """Whether all was asked for."""
-        return self._aside.done()
+        return all(aside.done() for aside in self._asides)
 
     def drain(self, overdue: Callable[[], bool]) -> None:
-        """Write the page that has come."""
-        self._aside.end()
+        """Write the pages that have come; raises what the venues have refused."""
+        for aside in self._asides:
+            aside.end()
+        if errors := [fetcher.error for fetcher in self._fetchers if fetcher.error]:
+            raise type(errors[0])(" ".join(map(str, errors)))
 
     def stop(self) -> None:
         """Ask for no other page."""
-        self._aside.cancel()
+        for aside in self._asides:
+            aside.cancel()
 
     def metrics(self) -> HistoryMetrics:
         """How far it has come."""
-        return self._fetcher.metrics()
+        return summed([fetcher.metrics() for fetcher in self._fetchers])
 
 
 class Fetcher:
-    """Fetches days, one by one: the pages of a day go into the topic, and after each it is put down how far it is.
+    """Fetches days of a venue, one by one: the pages of a day go into the topic, and after each it is put down how far
+    it is.
 
     Args:
         rest_of: gives the REST of a pair's venue, or raises a ConfigError.
         stop: ends it after the page at hand.
+
+    Attributes:
+        error: why not all of them could be had, at the end.
     """
 
     def __init__(
@@ -145,13 +168,24 @@ class Fetcher:
     ) -> None:
         self._rest_of, self._producer, self._fetches = rest_of, producer, fetches
         self._days, self._on_day, self._stop = days, on_day, stop
+        self.error: FeedError | None = None
         self._refused: dict[Pair, str] = {}
         self._done = self._there = self._pages = self._trades = 0
         self._share = 0.0
         self._began_s = time.monotonic()
 
     def run(self) -> None:
-        """Fetch all that is not in the topic; raises as `fetch`."""
+        """Fetch all that is not in the topic.
+
+        Raises:
+            KafkaError: Kafka is gone, or refuses a trade.
+        """
+        try:
+            self._run()
+        except FeedError as error:
+            self.error = error
+
+    def _run(self) -> None:
         for day in self._days:
             if day.pair not in self._refused:
                 self._fetch(day)
@@ -209,3 +243,17 @@ class Fetcher:
             share_done=done / len(self._days),
             left_s=left_s((done - self._there) / new, elapsed_s) if new else 0.0,
         )
+
+
+def summed(venues: Sequence[HistoryMetrics]) -> HistoryMetrics:
+    """How far all venues have come; each has some days."""
+    of_each = [each.partitions + each.partitions_left for each in venues]
+    left = [each.left_s for each in venues]
+    return HistoryMetrics(
+        partitions=sum(each.partitions for each in venues),
+        partitions_left=sum(each.partitions_left for each in venues),
+        pages=sum(each.pages for each in venues),
+        past_trades=sum(each.past_trades for each in venues),
+        share_done=sum(each.share_done * days for each, days in zip(venues, of_each, strict=True)) / sum(of_each),
+        left_s=None if None in left else max(each for each in left if each is not None),
+    )

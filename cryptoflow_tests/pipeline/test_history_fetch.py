@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from cryptoflow.errors import ConfigError, FeedRefusedError
+from cryptoflow.errors import ConfigError, FeedRefusedError, FeedUnreachableError
 from cryptoflow.kafka_io.connection import admin_client
 from cryptoflow.kafka_io.fetches import Fetches
 from cryptoflow.kafka_io.history import HistoryProducer
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.model.trade import read_trade
 from cryptoflow.pipeline import history_fetch
-from cryptoflow.pipeline.history_fetch import Fetcher, PairDay, fetch, venue_of
+from cryptoflow.pipeline.history_fetch import Fetcher, PairDay, fetch, summed, venue_of
 from cryptoflow.pipeline.history_plan import Fetched
 from cryptoflow.pipeline.part import POLL_S, RunContext
+from cryptoflow.runtime.metrics import HistoryMetrics
 from cryptoflow.runtime.stop import Stop
 from cryptoflow.settings import FeedSettings, KafkaSettings, load
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
@@ -211,6 +212,51 @@ def test_a_pair_that_can_not_be_had_is_told_at_the_end_and_the_others_are_fetche
     assert [day.pair[1:] for day in done] == [("BTC", "USD")] * 2
     assert {day.pair[0] for day in done} == {"Kraken"}
     assert sum(times for target, times in market.tally.requests.items() if "NOUSD" in target) == 1
+
+
+def quiet(name: Any) -> SimulatorConfig:
+    """A venue that has traded each pair every 500 s, and does no more."""
+    return SimulatorConfig(
+        venue=name, max_trades=1, start_time_s=START_S, history_s=2 * 86_400, history_rate=0.004, limit_factor=FASTER
+    )
+
+
+def test_a_venue_that_does_not_answer_delays_no_other(kafka: KafkaSettings) -> None:
+    with Simulator(quiet("kraken")) as kraken, Simulator(quiet("binance")) as binance:
+        urls = {"kraken_rest_url": kraken.rest_url, "binance_rest_url": binance.rest_url}
+        feed = load(FeedSettings, {"source": "kraken,binance", **urls}, {})
+        days = [PairDay(pair_of("kraken", kraken), DAY.date()), PairDay(pair_of("binance", binance), DAY.date())]
+        done: list[str] = []
+
+        def note(day: PairDay, fetched: Fetched) -> None:
+            done.append(day.pair[0])
+            kraken.refuse(0)
+
+        kraken.refuse(600)
+        metrics = fetch(feed, kafka, days, RunContext(Path("/nowhere"), timeout_s=60), note)
+        assert done == ["Binance", "Kraken"]
+        assert (metrics.partitions, metrics.partitions_left, metrics.share_done, metrics.left_s) == (2, 0, 1.0, 0.0)
+        assert metrics.past_trades == len(in_topic(kafka))
+
+
+def test_a_venue_that_is_away_for_too_long_is_told_when_the_others_are_done(
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_fetch, "REST_FOR_S", 0.1)
+    with Simulator(quiet("binance")) as binance:
+        urls = {"kraken_rest_url": "http://127.0.0.1:9", "binance_rest_url": binance.rest_url}
+        feed = load(FeedSettings, {"source": "kraken,binance", **urls}, {})
+        days, done = [PairDay(pair_of(name, binance), DAY.date()) for name in ("kraken", "binance")], list[str]()
+        with pytest.raises(FeedUnreachableError, match=r"The REST of kraken was no help for 0\.1 s"):
+            fetch(feed, kafka, days, RunContext(Path("/nowhere")), lambda day, _: done.append(day.pair[0]))
+    assert done == ["Binance"]
+
+
+def test_what_venues_have_come_to_is_counted_by_days_and_the_slowest_tells_how_long_it_takes() -> None:
+    one = HistoryMetrics(partitions=3, partitions_left=0, pages=5, past_trades=7, share_done=1.0, left_s=0.0)
+    other = HistoryMetrics(partitions=0, partitions_left=1, pages=2, past_trades=4, share_done=0.5, left_s=8.0)
+    assert summed([one, other]) == HistoryMetrics(3, 1, 7, 11, 0.875, 8.0)
+    assert summed([one, HistoryMetrics(partitions_left=1)]).left_s is None
 
 
 def test_the_past_of_a_market_goes_where_its_live_trades_do_and_nowhere_else() -> None:
