@@ -1,4 +1,4 @@
-"""An hour's candles and numbers of trades out of stretches of the log: by Spark where there is much to read."""
+"""Hours' candles and numbers of trades out of stretches of the log: by Spark where there is much to read."""
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ from cryptoflow.local import jars
 from cryptoflow.model.candle import Candle
 from cryptoflow.model.trade import MAX_AHEAD_S, Pair
 from cryptoflow.model.verdict import Numbers, Run, joined
-from cryptoflow.pipeline.repair_plan import Plan
+from cryptoflow.pipeline.repair_plan import Plan, size_of, together
 from cryptoflow.settings import KafkaSettings, SparkSettings
 from cryptoflow.spark.batch import Found, candles_between, candles_in
 from cryptoflow.spark.decode import Frames
@@ -67,19 +67,23 @@ class Recomputer:
         if self._spark:
             self._spark.sparkContext.cancelAllJobs()
 
-    def candles(self, plan: Plan) -> dict[Pair, Made]:
-        """What the log says of a plan's hour, by pair; of trades that came twice the first counts."""
+    def candles(self, plans: Sequence[Plan]) -> list[dict[Pair, Made]]:
+        """What the log says of each plan's hour, by pair; of trades that came twice the first counts.
+
+        It is read once for all of them.
+        """
         if self._canceled.is_set():
             raise _CanceledError
-        found = self._by_python(plan) if plan.size <= SMALL else self._by_spark(plan)
+        stretches = together(plans)
+        found = self._by_python(stretches) if size_of(stretches) <= SMALL else self._by_spark(stretches)
         by_pair: dict[Pair, list[Found]] = {}
         for each in found:
             by_pair.setdefault(each.candle.pair, []).append(each)
-        return {pair: _made(each, plan) for pair, each in by_pair.items()}
+        return [{pair: _made(each, plan) for pair, each in by_pair.items()} for plan in plans]
 
-    def _by_spark(self, plan: Plan) -> list[Found]:
+    def _by_spark(self, stretches: Sequence[Stretch]) -> list[Found]:
         window_s, spark = self._settings.window_s, self._session()
-        found, counted = candles_between(spark, self._kafka, plan.stretches, window_s, AHEAD_S, numbered=True)
+        found, counted = candles_between(spark, self._kafka, stretches, window_s, AHEAD_S, numbered=True)
         self.read += counted.rows
         return found
 
@@ -91,8 +95,8 @@ class Recomputer:
             self._spark = self._stack.enter_context(spark_session(settings, self._home, connector=True))
         return self._spark
 
-    def _by_python(self, plan: Plan) -> list[Found]:
-        return candles_in(self._frames(plan.stretches), self._settings.window_s, AHEAD_S)
+    def _by_python(self, stretches: Sequence[Stretch]) -> list[Found]:
+        return candles_in(self._frames(stretches), self._settings.window_s, AHEAD_S)
 
     def _frames(self, stretches: Sequence[Stretch]) -> Iterator[Frames]:
         for part in parts(self._kafka, stretches):

@@ -5,9 +5,11 @@ provably holds all trades.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 from cassandra.cluster import Session
@@ -17,15 +19,15 @@ from cryptoflow.model.trade import Pair
 from cryptoflow.model.window import EPOCH, HOUR, utc_hour
 from cryptoflow.pipeline.correct import Corrector, RepairedHour
 from cryptoflow.pipeline.part import POLL_S, Part, RunContext, live
-from cryptoflow.pipeline.recompute import Recomputer
-from cryptoflow.pipeline.repair_plan import Planner
+from cryptoflow.pipeline.recompute import Made, Recomputer
+from cryptoflow.pipeline.repair_plan import Plan, Planner, is_shared
 from cryptoflow.runtime.aside import Aside
 from cryptoflow.runtime.metrics import RepairMetrics
 from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings
 from cryptoflow.tables import hours, lease, progress, reader
 from cryptoflow.tables.connection import connect, ensure_schema
 from cryptoflow.tables.progress import Place, Progress
-from cryptoflow.tables.schema import pair_of
+from cryptoflow.tables.schema import MarkRow, pair_of
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -50,6 +52,9 @@ class Summary(msgspec.Struct):
     finished: datetime | None = None
     """By when windows were finished at last; None: no aggregation of the topic into the tables is on record."""
 
+
+MOST_HOURS = 24
+"""Read in one go: the candles of all of them are held in memory."""
 
 OnHour = Callable[[datetime, Sequence[RepairedHour]], None]
 """Told of an hour that is repaired."""
@@ -123,8 +128,16 @@ class RepairPart(Part[RepairMetrics]):
         return self._repair.metrics()
 
 
+class _Planned(NamedTuple):
+    """An hour that can be repaired."""
+
+    plan: Plan
+    marks: Mapping[MarkRow, int]
+    """Those that are worked off by it, each with the time that it was written at."""
+
+
 class Repair:
-    """Repairs hours, one by one.
+    """Repairs hours, the oldest first.
 
     Attributes:
         summary: what it has done so far.
@@ -148,19 +161,29 @@ class Repair:
 
     def run(self, wanted: Wanted, stopped: Callable[[], bool], on_hour: OnHour) -> None:
         """Repair the hours that are wanted."""
-        to_do = self._wanted(wanted)
-        for number, hour in enumerate(to_do):
-            if stopped():
-                return
-            self._hours_left = len(to_do) - number
-            done = self.hour(hour, wanted)
-            if done is None:
-                self.summary.waiting.append(hour)
+        to_do = deque(self._wanted(wanted))
+        while to_do and not stopped():
+            planned = self._together(to_do, wanted)
+            self._hours_left = len(planned) + len(to_do)
+            made = self._recomputer.candles([each.plan for each in planned])
+            for each, found in zip(planned, made, strict=True):
+                on_hour(each.plan.hour, self._corrected(each, found, wanted))
+                if stopped():
+                    return
+
+    def _together(self, to_do: deque[datetime], wanted: Wanted) -> list[_Planned]:
+        """Take the next hours that are read in one go; those that can't be repaired yet are noted as waiting."""
+        found: list[_Planned] = []
+        while to_do and len(found) < MOST_HOURS:
+            planned = self._planned(to_do[0], wanted)
+            if planned and found and not is_shared([each.plan for each in found], planned.plan):
+                break  # it is planned anew when it is read, as Kafka may delete records meanwhile
+            if planned:
+                found.append(planned)
             else:
-                self.summary.repaired += done
-                self._hours_done += 1
-                on_hour(hour, done)
-        self._hours_left = 0
+                self.summary.waiting.append(to_do[0])
+            to_do.popleft()
+        return found
 
     def _wanted(self, wanted: Wanted) -> Sequence[datetime]:
         """The hours to repair; marked ones that can't be yet are noted as waiting."""
@@ -177,14 +200,19 @@ class Repair:
         self.summary.finished = at.finished if at else None
         return at
 
-    def hour(self, hour: datetime, wanted: Wanted) -> list[RepairedHour] | None:
-        """Repair an hour; None: none of its windows is finished."""
+    def _planned(self, hour: datetime, wanted: Wanted) -> _Planned | None:
+        """The plan of an hour; None: none of its windows is finished."""
         marks = {mark: us for mark, us in reader.marks_of(self._session, hour).items() if wanted.has(pair_of(mark))}
         at = self._at()
         if at is None or at.finished <= hour:
             return None
-        known = {pair_of(row): row for row in hours.of_hour(self._session, hour)}
-        plan = self._planner.plan(hour, at, known.values(), list(marks))
-        made = self._recomputer.candles(plan)
-        ready = {mark: us for mark, us in marks.items() if mark.until <= plan.end}
-        return self._corrector.correct(plan, made, known, ready, wanted.has)
+        plan = self._planner.plan(hour, at, hours.of_hour(self._session, hour), list(marks))
+        return _Planned(plan, {mark: us for mark, us in marks.items() if mark.until <= plan.end})
+
+    def _corrected(self, planned: _Planned, made: Mapping[Pair, Made], wanted: Wanted) -> list[RepairedHour]:
+        # What was found in an hour before may have settled the rows of this one.
+        known = {pair_of(row): row for row in hours.of_hour(self._session, planned.plan.hour)}
+        done = self._corrector.correct(planned.plan, made, known, planned.marks, wanted.has)
+        self.summary.repaired += done
+        self._hours_done, self._hours_left = self._hours_done + 1, self._hours_left - 1
+        return done

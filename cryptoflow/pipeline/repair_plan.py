@@ -1,7 +1,8 @@
 """What a repair of an hour reads of the log: where the hour's trades lie, and whether Kafka still has them all.
 
 The log is two topics: live trades, and those of the past. The progress on record tells where an hour's trades lie in
-the first, and marks tell where those lie that came late, and those in the second; so what is read is bounded.
+the first, and marks tell where those lie that came late, and those in the second; so what is read is bounded. Hours
+whose trades lie in one slice of a backlog are read together.
 """
 
 from collections import defaultdict
@@ -57,7 +58,29 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def size(self) -> int:
         """The records to read."""
-        return sum(records(stretch.begin, stretch.end) for stretch in self.stretches)
+        return size_of(self.stretches)
+
+
+def size_of(stretches: Iterable[Stretch]) -> int:
+    """The records in stretches."""
+    return sum(records(stretch.begin, stretch.end) for stretch in stretches)
+
+
+def together(plans: Iterable[Plan]) -> list[Stretch]:
+    """What plans of one log read, each record once, and live ones first."""
+    places: dict[str, list[Interval]] = {}
+    for plan in plans:
+        places.setdefault(plan.topic, [])
+        for stretch in plan.stretches:
+            spans = ((place, stretch.begin[place], end) for place, end in stretch.end.items())
+            places.setdefault(stretch.topic, []).extend(spans)
+    return [stretch for topic, spans in places.items() for stretch in merged(topic, spans)]
+
+
+def is_shared(plans: Sequence[Plan], more: Plan) -> bool:
+    """Whether at least half of what another plan reads is read for those anyway."""
+    added = size_of(together([*plans, more])) - size_of(together(plans))
+    return 2 * added <= more.size
 
 
 class Planner:

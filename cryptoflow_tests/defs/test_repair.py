@@ -33,8 +33,9 @@ from cryptoflow.defs.resources import CassandraResource, KafkaResource, SparkRes
 from cryptoflow.errors import CassandraError
 from cryptoflow.local.processes import free_port
 from cryptoflow.model.candle import candles_of
+from cryptoflow.pipeline.correct import Corrector
 from cryptoflow.pipeline.marking import AUDIT
-from cryptoflow.pipeline.repair import Repair
+from cryptoflow.pipeline.repair_plan import Plan
 from cryptoflow.runtime.holder import Holder
 from cryptoflow.runtime.lease import lease as run_lease
 from cryptoflow.runtime.relaunch import MAX_DELAY_S, PastRun
@@ -164,14 +165,14 @@ def test_hours_that_are_done_stay_recorded_when_the_run_dies(
     world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(world)
-    repaired = Repair.hour
+    correct = Corrector.correct
 
-    def once(self: Repair, hour: Any, wanted: Any) -> Any:
-        if hour != HOUR:
+    def once(self: Corrector, plan: Plan, *arguments: Any) -> Any:
+        if plan.hour != HOUR:
             raise CassandraError("Cassandra is gone.")
-        return repaired(self, hour, wanted)
+        return correct(self, plan, *arguments)
 
-    monkeypatch.setattr(Repair, "hour", once)
+    monkeypatch.setattr(Corrector, "correct", once)
     result = materialized(world, instance, HOUR, NEXT)
     assert failure(result) == "Cassandra is gone."
     assert set(recorded(instance)) == {HOUR}

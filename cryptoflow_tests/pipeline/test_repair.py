@@ -250,6 +250,32 @@ def test_an_hour_that_spark_repairs_is_as_one_that_python_repairs(
         assert tuple(one)[6:] == pytest.approx(tuple(other)[6:], rel=1e-12)
 
 
+@pytest.mark.parametrize("small", [recompute.SMALL, 0])
+@pytest.mark.usefixtures("one_spark")
+def test_hours_of_one_slice_of_the_log_are_read_once(small: int, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    #  hours     0 1 2 3     4
+    #  slices   |-------|   |-|   received when all of them were past
+    trades, read = some_trades(T0, T0 + 5 * HOUR_S, 120), Recomputer.candles
+    counts: list[int] = []
+
+    def counting(self: Recomputer, *arguments: Any) -> Any:
+        made = read(self, *arguments)
+        counts.append(self.read)
+        return made
+
+    monkeypatch.setattr(Recomputer, "candles", counting)
+    monkeypatch.setattr(recompute, "SMALL", small)
+    world.commit([], HOUR, begins=world.log().ends())
+    for number, of_slice in enumerate((trades[: 4 * 60], trades[4 * 60 :])):
+        world.send(of_slice, at_s=T0 + (6 + number) * HOUR_S)
+        world.commit([], HOUR + (4 + number) * ONE_HOUR)
+    every = [HOUR + number * ONE_HOUR for number in range(5)]
+    assert [each.row.verdict for each in world.repair(*every).repaired] == [REPAIRED] * 10
+    assert [hour for hour, _ in world.after_hours] == every
+    assert counts == [len(trades)]
+    world.check()
+
+
 def test_a_stop_ends_it_between_two_hours(lacking: World) -> None:
     run = RunContext(lacking.home)
     run.stop.set()

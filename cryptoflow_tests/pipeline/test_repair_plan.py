@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryptoflow.model.verdict import COMPLETE
-from cryptoflow.pipeline.repair_plan import late_place, late_places, merged, with_late
+from cryptoflow.pipeline.repair_plan import Plan, is_shared, late_place, late_places, merged, together, with_late
+from cryptoflow.spark.kafka_log import Stretch
 from cryptoflow.tables.schema import HourRow, MarkRow
 
 BTC = ("Coinbase", "BTC", "USD")
@@ -39,6 +40,31 @@ def test_merged_stretches_are_as_few_as_can_be(given: Sequence[tuple[int, int, i
     for place, found in by_place.items():
         edges = [(stretch.begin[place], stretch.end[place]) for stretch in found]
         assert all(end < begin for (_, end), (begin, _) in pairwise(edges))
+
+
+def a_plan(*stretches: Stretch) -> Plan:
+    return Plan(HOUR, HOUR, HOUR, list(stretches), cut=False, partly=False, topic="live", ids=("a", "b"))
+
+
+@given(st.lists(st.tuples(spans, spans), max_size=4))
+def test_plans_read_together_each_record_once_and_live_ones_first(
+    given: Sequence[tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]],
+) -> None:
+    plans = [a_plan(*merged("live", live), *merged("past", past)) for live, past in given]
+    stretches = together(plans)
+    for number, topic in enumerate(("live", "past")):
+        alone = merged(topic, [span for each in given for span in each[number]])
+        assert [stretch for stretch in stretches if stretch.topic == topic] == alone
+    topics = [stretch.topic for stretch in stretches]
+    assert topics == sorted(topics)
+
+
+def test_an_hour_is_read_with_others_if_half_of_it_is_read_anyway() -> None:
+    first = a_plan(Stretch("live", {0: 0}, {0: 100}))
+    assert is_shared([first], a_plan(Stretch("live", {0: 90}, {0: 110})))
+    assert not is_shared([first], a_plan(Stretch("live", {0: 90}, {0: 111})))
+    assert not is_shared([first], a_plan(Stretch("past", {0: 0}, {0: 100})))
+    assert is_shared([first], a_plan())
 
 
 def a_mark(topic_id: str, partition: int, first: int, last: int) -> MarkRow:
