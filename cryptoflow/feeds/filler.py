@@ -190,7 +190,8 @@ class Filler:
 
     async def _take(self, lacking: list[Recorded], page: Page) -> None:
         if lacking or page.unreadable:
-            await aside(partial(self._past.put, lacking, page.unreadable, self._rest.address))
+            address, venue = self._rest.address, self._rest.venue.name
+            await aside(partial(self._past.put, lacking, page.unreadable, address, venue))
         self._count(len(lacking))
         for told in self._ledger.filled(trade for trade, _ in lacking):
             if isinstance(told, Filled):

@@ -24,11 +24,12 @@ class Sink(Protocol):
 class Past(Protocol):
     """Takes what was found of the past, from any threads. The calls block until all is safe, and may raise."""
 
-    def put(self, trades: Sequence[Recorded], unreadable: Sequence[Unreadable], source: str) -> None:
+    def put(self, trades: Sequence[Recorded], unreadable: Sequence[Unreadable], source: str, venue: str) -> None:
         """Take trades, and rows that can't be read.
 
         Args:
-            source: where they come from.
+            source: the address that they come from.
+            venue: its name.
         """
 
     def keep(self, gaps: Mapping[Pair, Sequence[Gap]]) -> None:

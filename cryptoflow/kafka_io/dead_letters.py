@@ -1,11 +1,25 @@
-"""The topic of dead letters as it is read: each frame with why, by whom and where it was found."""
+"""The topic of dead letters: each frame with why, by whom and where it was found."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from cryptoflow.kafka_io.log import open_log
 from cryptoflow.kafka_io.records import records_between
 from cryptoflow.settings import KafkaSettings
+
+Source = Literal["feed", "rest", "aggregate"]
+"""Who finds one: the feed's client in a frame of the socket, whoever asks for the past in an answer, or the aggregation
+in the topic of trades."""
+
+
+def headers_of(reason: str, source: Source, venue: str) -> list[tuple[str, bytes]]:
+    """The headers of a dead letter.
+
+    Args:
+        venue: the name of the venue that sent it; empty: none did.
+    """
+    headers = {"reason": reason, "source": source} | ({"venue": venue} if venue else {})
+    return [(name, value.encode()) for name, value in headers.items()]
 
 
 class DeadLetter(NamedTuple):
@@ -18,7 +32,7 @@ class DeadLetter(NamedTuple):
     """As it came."""
     reason: str
     source: str
-    """Who found it: the feed's client, or the aggregation in the topic of trades."""
+    """Who found it."""
     venue: str
     """Who sent it, by its name; empty where that is not known."""
 

@@ -9,6 +9,7 @@ from kafka import KafkaProducer, errors
 
 from cryptoflow.errors import DeliveryError
 from cryptoflow.kafka_io.connection import our_errors
+from cryptoflow.kafka_io.dead_letters import headers_of
 from cryptoflow.kafka_io.kafka_python import producer_config, shut
 from cryptoflow.model.trade import kafka_key
 from cryptoflow.settings import KafkaSettings
@@ -40,24 +41,22 @@ class HistoryProducer:
         with our_errors(settings, "the producer of history"):
             self._producer = KafkaProducer(**producer_config(settings))
 
-    def put(self, trades: Sequence[Recorded], unreadable: Sequence[Unreadable], source: str) -> Span | None:
+    def put(self, trades: Sequence[Recorded], unreadable: Sequence[Unreadable], source: str, venue: str) -> Span | None:
         """Write trades into the topic of history, and rows that are none into the dead letters.
 
         Args:
-            source: where they come from.
+            source: the address that they come from.
+            venue: its name.
 
         Returns:
             Where the trades are, if they are of one pair, with those that others have written meanwhile; None: there
             were none.
         """
-        came_from = ("source", source.encode())
-        headers = [came_from, ("reason", self._reason.encode())]
+        headers = [("source", source.encode()), ("reason", self._reason.encode())]
         topic, dead = self._settings.history_topic, self._settings.dead_letter_topic
         with self._lock:
             sent = [self._send(topic, record, kafka_key(trade.pair), headers) for trade, record in trades]
-            sent += [
-                self._send(dead, each.frame, None, [came_from, ("reason", each.reason.encode())]) for each in unreadable
-            ]
+            sent += [self._send(dead, each.frame, None, headers_of(each.reason, "rest", venue)) for each in unreadable]
             records = self._await(sent)[: len(trades)]
         return (records[0].partition, records[0].offset, records[-1].offset + 1) if records else None
 

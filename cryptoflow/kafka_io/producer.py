@@ -4,11 +4,12 @@ import contextlib
 import threading
 import time
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from kafka.partitioner.default import murmur2
 
 from cryptoflow.errors import DeliveryError
+from cryptoflow.kafka_io.dead_letters import Source, headers_of
 from cryptoflow.kafka_io.delivery import CLOSE_TIMEOUT_S, NO_HEADERS, Headers, delivery
 from cryptoflow.kafka_io.offsets import partitions
 from cryptoflow.model.trade import Trade, kafka_key
@@ -32,7 +33,6 @@ SETTLE_EVERY_S = 0.01
 WAIT_S = 0.1
 """How long one wait for that is: whoever reads a count may wait for it, too."""
 
-Source = Literal["feed", "aggregate"]
 Position = tuple[str, int, int]
 """(topic, partition, offset) of a record."""
 
@@ -113,9 +113,7 @@ class TradeProducer:
         Raises:
             DeliveryError: as `trade`.
         """
-        headers = [("reason", reason.encode()), ("source", self._source.encode())]
-        if venue:
-            headers.append(("venue", venue.encode()))
+        headers = headers_of(reason, self._source, venue)
         if found_at is not None:
             names = ("topic", "partition", "offset")
             headers += [(name, str(value).encode()) for name, value in zip(names, found_at, strict=True)]

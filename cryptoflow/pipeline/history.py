@@ -32,9 +32,9 @@ class FilledGaps:
     def __init__(self, producer: HistoryProducer) -> None:
         self._producer = producer
 
-    def put(self, trades: Sequence[Recorded], unreadable: Sequence[Unreadable], source: str) -> None:
+    def put(self, trades: Sequence[Recorded], unreadable: Sequence[Unreadable], source: str, venue: str) -> None:
         """As `Past` says."""
-        self._producer.put(trades, unreadable, source)
+        self._producer.put(trades, unreadable, source, venue)
 
     def keep(self, gaps: Mapping[Pair, Sequence[Gap]]) -> None:
         """As `Past` says; one record for each pair."""

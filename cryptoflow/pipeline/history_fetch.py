@@ -221,7 +221,7 @@ class Fetcher:
         """Write a page; how far the day is after it."""
         wanted, newest_first = day.wanted, rest.venue.newest_first
         fetched, trades = fetched.with_page(page, wanted, newest_first)
-        if span := self._producer.put(trades, page.unreadable, rest.address):
+        if span := self._producer.put(trades, page.unreadable, rest.address, rest.venue.name):
             partition, begin, end = span
             written = Written(partition, written.begin if written else begin, end, trades[-1][0].id)
         if written:  # before the first trade there is nothing in the topic that could tell how far it is

@@ -5,11 +5,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cryptoflow.errors import FeedError
-from cryptoflow.kafka_io.dead_letters import DeadLetter
+from cryptoflow.kafka_io.dead_letters import DeadLetter, Source
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.settings import KafkaSettings
 from cryptoflow.venues import CRYPTOCOMPARE, VENUES
 from cryptoflow.venues.base import Recorded, Session, Unreadable
+
+REST: Source = "rest"
+NOT_ALONE = "a row of REST, whose answer is asked for again"
+"""Why it is not read: it does not say by itself which pair it is of."""
 
 
 class Reader:
@@ -30,6 +34,8 @@ class Reader:
         Args:
             now_s: in s since the epoch.
         """
+        if letter.source == REST:
+            return (), NOT_ALONE
         try:
             trades, events = self._session(letter.venue).receive(letter.frame, now_s)
         except FeedError as error:

@@ -334,7 +334,7 @@ def test_trades_that_were_filled_in_count_once_they_are_repaired(data: Data) -> 
     lost = {trade.identity for trade, _ in filled}
     data.send(trade for trade in HOUR if trade.identity not in lost)
     with HistoryProducer(data.kafka, "gap") as producer:
-        span = producer.put([*filled, *filled], [], "a venue")
+        span = producer.put([*filled, *filled], [], "somewhere", "a venue")
     data.aggregate(HOUR, input_rows=len(HOUR))
     assert not any(passed(closed_hour(data)).values())
     assert span

@@ -35,7 +35,7 @@ class RecordingPast:
     sources: set[str] = field(default_factory=set)
     gaps: dict[Pair, Sequence[Gap]] = field(default_factory=dict)
 
-    def put(self, trades: Sequence[Recorded], unreadable: Sequence[Unreadable], source: str) -> None:
+    def put(self, trades: Sequence[Recorded], unreadable: Sequence[Unreadable], source: str, venue: str) -> None:
         assert not unreadable
         self.trades += [trade for trade, _ in trades]
         self.sources.add(source)

@@ -156,7 +156,7 @@ def test_a_rest_that_refuses_or_is_away_is_told_and_stops_no_trade(
 class FailingPast(RecordingPast):
     """Takes nothing."""
 
-    def put(self, trades: Sequence[Recorded], unreadable: Sequence[Unreadable], source: str) -> None:
+    def put(self, trades: Sequence[Recorded], unreadable: Sequence[Unreadable], source: str, venue: str) -> None:
         raise OSError("the past is broken")
 
 

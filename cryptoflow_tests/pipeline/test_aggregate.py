@@ -646,7 +646,7 @@ def test_trades_of_the_past_are_in_no_batch_and_mark_their_hours(
     live, past = some_frames(100, START_S), some_frames(30, START_S - HOUR_S)
     send(kafka, live)
     with HistoryProducer(kafka, "gap") as producer:
-        producer.put([(read_trade(frame), frame) for frame in past], (), "somewhere")
+        producer.put([(read_trade(frame), frame) for frame in past], (), "somewhere", "a venue")
     told = aggregate_all()
     check(cassandra, live)
     assert (told.late, told.input_rows, told.waiting_trades) == (0, len(live), len(past))

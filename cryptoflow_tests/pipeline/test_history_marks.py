@@ -112,7 +112,7 @@ def cassandra(cassandra_port: int, repair_tables: Session) -> CassandraSettings:
 def put(kafka: KafkaSettings, *times_s: int) -> None:
     trades: list[Recorded] = [(each, write_trade(each)) for each in map(trade, times_s)]
     with HistoryProducer(kafka, "gap") as producer:
-        producer.put(trades, (), "somewhere")
+        producer.put(trades, (), "somewhere", "kraken")
 
 
 @contextmanager

@@ -60,6 +60,11 @@ def test_what_still_cant_be_read_tells_why(frame: bytes, venue: str, reason: str
     assert reason in said
 
 
+def test_a_row_of_rest_is_asked_for_again_and_not_read_alone() -> None:
+    row = letter(KRAKEN.frame(deal(7)), "kraken")._replace(source="rest")
+    assert READER.read(row, NOW_S) == ((), "a row of REST, whose answer is asked for again")
+
+
 def test_a_bad_trade_out_of_a_frame_of_many_is_a_frame_that_can_be_read_again() -> None:
     early, far = deal(1), deal(2)._replace(time_ns=deal(2).time_ns + 10**9 * 10**6)
     frame = dumped({"channel": "trade", "type": "update", "data": [kraken_trade(early), kraken_trade(far)]})
