@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
@@ -11,7 +11,7 @@ from cryptoflow.errors import KafkaError, UnreadableFrameError
 from cryptoflow.kafka_io.connection import ANSWER_TIMEOUT_S, admin_client, client_config, our_errors
 from cryptoflow.kafka_io.offsets import described
 from cryptoflow.model.trade import MAX_AHEAD_S, Trade, read_trade
-from cryptoflow.model.window import epoch_ns
+from cryptoflow.model.window import EPOCH, epoch_ns
 from cryptoflow.settings import KafkaSettings
 
 RECORDS_AT_ONCE = 5000
@@ -42,6 +42,17 @@ class Cut(NamedTuple):
     """All records that were received later are there, but for those of emptied partitions; 0: all are."""
     emptied: bool
     """Whether a partition has none left of those that it had."""
+
+    def whole_from(self, ahead_s: float) -> datetime:
+        """From which exchange time on all trades are there; the epoch: Kafka has deleted none.
+
+        Args:
+            ahead_s: by how much they were ahead of the time at which they were received, at most.
+        """
+        if not (self.emptied or self.until_ms):
+            return EPOCH
+        later = datetime.now(UTC) if self.emptied else EPOCH + timedelta(milliseconds=self.until_ms + 1)
+        return later + timedelta(seconds=ahead_s)
 
 
 def cut_of(settings: KafkaSettings, topic: str, begins: Mapping[int, int]) -> Cut:

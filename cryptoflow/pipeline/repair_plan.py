@@ -16,7 +16,7 @@ from cryptoflow.kafka_io.log import Log
 from cryptoflow.kafka_io.records import cut_of
 from cryptoflow.model.offsets import Offsets, later, records
 from cryptoflow.model.trade import MAX_AHEAD_S
-from cryptoflow.model.window import HOUR, epoch_ns
+from cryptoflow.model.window import HOUR, ceil_window, epoch_ns
 from cryptoflow.settings import KafkaSettings
 from cryptoflow.spark.kafka_log import Stretch
 from cryptoflow.tables import progress
@@ -45,7 +45,7 @@ class Plan(msgspec.Struct, frozen=True):
     cut: bool
     """Whether the log may not hold all trades of these windows: rows stay as they are, unless numbers prove it does."""
     partly: bool
-    """Whether that is so of other windows of the hour."""
+    """Whether that is so of windows of the hour that are before them, or of which some trades are elsewhere."""
     topic: str
     ids: tuple[str, str]
     """The ids of the topic of trades, and of the one of the past; that is empty where there is none."""
@@ -115,13 +115,17 @@ class Planner:
         places += late[self._log.topic_id]
         past, past_is_cut = _of_past(self._past, late[self._past.topic_id]) if self._past else ([], False)
         ids = self._log.topic_id, self._past.topic_id if self._past else ""
+        if _begins_later(places, begins) or bounds.begins is None:
+            # Not before the log has all trades of a window, by when Kafka received what it has deleted.
+            whole_from = cut_of(self._kafka, self._kafka.topic, begins).whole_from(MAX_AHEAD_S)
+            start = max(start, min(ceil_window(whole_from, self._place.window_s), hour + HOUR))
         return Plan(
             hour,
             start,
             end,
             [*merged(self._kafka.topic, _kept(places, begins)), *past],
-            cut=start >= end or past_is_cut or self._is_cut(hour, places, begins, bounds.begins is not None),
-            partly=at.origin > hour or any(mark.topic_id not in ids for mark in marks),
+            cut=start >= end or past_is_cut,
+            partly=start > hour or any(mark.topic_id not in ids for mark in marks),
             topic=self._kafka.topic,
             ids=ids,
         )
@@ -133,15 +137,6 @@ class Planner:
             return by_time
         # Where Kafka still has an older record, it has all that came after that one.
         return later(on_record, {place: first for place, first in by_time.items() if first > begins.get(place, 0)})
-
-    def _is_cut(self, hour: datetime, places: Iterable[Interval], begins: Offsets, on_record: bool) -> bool:
-        """Whether Kafka has deleted trades that may belong to the hour."""
-        if _begins_later(places, begins):
-            return True
-        if on_record:
-            return False
-        cut = cut_of(self._kafka, self._kafka.topic, begins)
-        return cut.emptied or cut.until_ms > _since_ms(hour)
 
 
 def _of_past(past: Log, places: Collection[Interval]) -> tuple[list[Stretch], bool]:

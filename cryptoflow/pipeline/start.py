@@ -1,19 +1,17 @@
 """Where an aggregation starts, by what Kafka and Cassandra say; the rules are those of `place`."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from cryptoflow.kafka_io.log import open_log
 from cryptoflow.kafka_io.records import cut_of
-from cryptoflow.model.offsets import Offsets, covers
-from cryptoflow.model.window import EPOCH, utc_time
+from cryptoflow.model.offsets import covers
+from cryptoflow.model.window import EPOCH
 from cryptoflow.pipeline.place import first_start, next_start, start_behind_cut
 from cryptoflow.settings import KafkaSettings, SparkSettings
 from cryptoflow.spark.checkpoint import fingerprint
 from cryptoflow.tables.ledger import Ledger
 from cryptoflow.tables.progress import Progress, newest_of_others
 from cryptoflow.tables.reader import newest_candle, query_ids
-
-NS_PER_MS = 1_000_000
 
 
 def start_of(kafka: KafkaSettings, settings: SparkSettings, ledger: Ledger, tables: str) -> Progress:
@@ -29,25 +27,13 @@ def start_of(kafka: KafkaSettings, settings: SparkSettings, ledger: Ledger, tabl
         begins = log.begins()
     stored = ledger.stored()
     if stored is None or stored.tables != tables:
-        whole_from = _whole_from(kafka, begins, settings.ahead_s)
+        whole_from = cut_of(kafka, kafka.topic, begins).whole_from(settings.ahead_s)
         return first_start(begins, whole_from, _kept_until(ledger, tables), settings.window_s)
     at = next_start(stored, begins)
     if covers(at.begins, begins):
         return at
-    return start_behind_cut(at, begins, _whole_from(kafka, begins, settings.ahead_s), settings.window_s)
-
-
-def _whole_from(kafka: KafkaSettings, begins: Offsets, ahead_s: float) -> datetime:
-    """The exchange time from which on the topic has all trades; the epoch: Kafka has deleted none."""
-    cut = cut_of(kafka, kafka.topic, begins)
-    if cut.emptied:
-        deleted_until = datetime.now(UTC)  # of a partition that is empty by now, all is deleted
-    elif cut.until_ms:
-        deleted_until = utc_time(cut.until_ms * NS_PER_MS)
-    else:
-        return EPOCH
-    # A trade that came before the cut may be as far ahead of its time.
-    return deleted_until + timedelta(seconds=ahead_s)
+    whole_from = cut_of(kafka, kafka.topic, begins).whole_from(settings.ahead_s)
+    return start_behind_cut(at, begins, whole_from, settings.window_s)
 
 
 def _kept_until(ledger: Ledger, tables: str) -> datetime:

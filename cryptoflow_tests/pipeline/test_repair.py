@@ -170,6 +170,24 @@ def test_windows_whose_trades_kafka_has_deleted_keep_their_rows(lacking: World) 
     lacking.check([trade for trade in lacking.sent if trade not in late])
 
 
+def test_whole_windows_behind_what_kafka_has_deleted_get_their_late_trades(world: World) -> None:
+    #  received    0:00      0:30       1:00       1:30       2:00
+    #  Kafka          deleted |------------------------------------   a trade may be an hour ahead of its time
+    #  whole                                        |--------------
+    trades, late = some_trades(T0, T0 + 2 * HOUR_S), [a_trade(1, T0 + 4200), a_trade(2, T0 + 6300)]
+    world.commit([], HOUR, begins=world.log().ends())
+    sent = world.send(trades)
+    world.commit(trades, HOUR + 2 * ONE_HOUR)
+    places = world.send(late, at_s=T0 + 3 * HOUR_S)
+    world.commit([], HOUR + 3 * ONE_HOUR, [world.mark(late[-1], places)])
+    deleted = {place: offset for trade, (place, offset) in zip(trades, sent, strict=True) if trade.time_s <= T0 + 1800}
+    world.delete_before(deleted)
+    world.repair()
+    world.check([*trades, late[1]])
+    row = world.hour(HOUR + ONE_HOUR)
+    assert (row.verdict, row.reason, row.late, world.waiting()) == (SUSPECT, LOG_CUT, 1, 0)
+
+
 def test_an_hour_waits_until_it_is_finished(world: World) -> None:
     assert world.repair(HOUR).waiting == [HOUR]
     assert world.repair(HOUR).finished is None
