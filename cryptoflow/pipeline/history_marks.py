@@ -15,6 +15,7 @@ from kafka import TopicPartition
 
 from cryptoflow.errors import UnreadableFrameError
 from cryptoflow.kafka_io.connection import our_errors
+from cryptoflow.kafka_io.offsets import partitions
 from cryptoflow.kafka_io.records import RECORDS_AT_ONCE, open_consumer, topic_id
 from cryptoflow.model.offsets import Offsets
 from cryptoflow.model.trade import MAX_AHEAD_S, NS_PER_S, Pair, read_trade
@@ -31,6 +32,9 @@ from cryptoflow.tables.writer import TableWriter
 
 PAST = "trades of the past"
 """Why an hour is marked: some of its trades were filled in, or fetched."""
+
+METADATA_AGE_S = 10
+"""After this time the topic's new partitions are known, in s."""
 
 POLL_S = 0.5
 """How long new records are waited for, in s, before it is seen whether to end."""
@@ -87,7 +91,8 @@ def history_marks(
     """The marks of the topic of trades of the past, which has to exist; raises as they do."""
     topic = kafka.history_topic
     place = Place(window_s, topic, topic_id(kafka, topic))
-    with open_consumer(kafka, topic, max_poll_records=RECORDS_AT_ONCE) as consumer:
+    options = {"max_poll_records": RECORDS_AT_ONCE, "metadata_max_age_ms": METADATA_AGE_S * 1000}
+    with open_consumer(kafka, topic, **options) as consumer:
         yield HistoryMarks(session, kafka, cassandra, place, lease, tally, consumer)
 
 
@@ -117,16 +122,24 @@ class HistoryMarks:
         self._stopped = threading.Event()
         patiently(lambda: progress.claim(session, place, lease.fence), cassandra)
         self._at = patiently(lambda: progress.read_offsets(session, place, self._tables), cassandra)
-        self._places = [TopicPartition(place.topic, each) for each in consumer.partitions_for_topic(place.topic) or ()]
-        consumer.assign(self._places)
-        for each, begin in consumer.beginning_offsets(self._places).items():
-            consumer.seek(each, max(begin, self._at.get(each.partition, 0)))
+        self._assign(consumer.partitions_for_topic(place.topic))
+
+    def _assign(self, partitions: Iterable[int]) -> None:
+        """Read these partitions; those that were read already go on."""
+        known = set(self._consumer.assignment())
+        places = [TopicPartition(self._place.topic, each) for each in partitions]
+        self._consumer.assign(places)
+        for each, begin in self._consumer.beginning_offsets([each for each in places if each not in known]).items():
+            self._consumer.seek(each, max(begin, self._at.get(each.partition, 0)))
 
     def run(self) -> None:
-        """Follow the topic until `stop`."""
+        """Follow the topic until `stop`, its new partitions too."""
         with our_errors(self._kafka, f"to read {self._place.topic}"):
             while not self._stopped.is_set():
                 self._turn(POLL_S)
+                found = self._consumer.partitions_for_topic(self._place.topic)
+                if len(found) > len(self._consumer.assignment()):
+                    self._assign(found)
 
     def stop(self) -> None:
         """Have `run` end."""
@@ -135,7 +148,8 @@ class HistoryMarks:
     def drain(self, is_overdue: Callable[[], bool]) -> None:
         """Mark what the topic holds by now, unless that is overdue."""
         with our_errors(self._kafka, f"to read {self._place.topic}"):
-            ends = self._consumer.end_offsets(self._places)
+            self._assign(partitions(self._kafka, self._place.topic))
+            ends = self._consumer.end_offsets(self._consumer.assignment())
             while any(self._consumer.position(each) < end for each, end in ends.items()) and not is_overdue():
                 self._turn(POLL_S)
 

@@ -10,9 +10,12 @@ import pytest
 from cassandra.cluster import Session
 from hypothesis import given
 from hypothesis import strategies as st
+from kafka import KafkaProducer
 
 from cryptoflow.errors import CassandraError, LeaseLostError
+from cryptoflow.kafka_io.connection import admin_client, client_config
 from cryptoflow.kafka_io.history import HistoryProducer
+from cryptoflow.kafka_io.offsets import partitions_in
 from cryptoflow.kafka_io.records import topic_id
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.model.trade import Trade, write_trade
@@ -158,6 +161,43 @@ def test_what_comes_while_it_follows_is_marked_at_once(
             put(kafka, NOON_S + number)
             wait_for(lambda number=number: sum(mark.trades for mark in stored(repair_tables, kafka)) == number)  # type: ignore[misc]
         aside.end()
+
+
+@pytest.mark.parametrize("end", ["while it follows", "at its end"])
+def test_new_partitions_of_the_topic_are_followed(
+    end: str,
+    kafka: KafkaSettings,
+    cassandra: CassandraSettings,
+    repair_tables: Session,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cryptoflow.pipeline.history_marks.METADATA_AGE_S", 1)
+    put(kafka, NOON_S)
+    with following(kafka, cassandra, repair_tables, tmp_path) as marks:
+        aside = Aside("history", marks.run, marks.stop).start()
+        wait_for(lambda: len(stored(repair_tables, kafka)) == 1)
+        if end == "at its end":
+            aside.end()
+        with admin_client(kafka, "to add partitions") as admin:
+            old = len(partitions_in(admin, kafka.history_topic))
+            admin.create_partitions({kafka.history_topic: old + 1})
+        send_to(kafka, old, trade(NOON_S + HOUR_S))
+        if end == "at its end":
+            marks.drain(never)
+        wait_for(lambda: [mark.partition for mark in stored(repair_tables, kafka)][1:] == [old])
+        aside.end()
+    with following(kafka, cassandra, repair_tables, tmp_path) as marks:  # nothing is marked twice
+        repair_tables.execute("TRUNCATE marks")
+        marks.drain(never)
+    assert stored(repair_tables, kafka) == []
+
+
+def send_to(kafka: KafkaSettings, partition: int, made: Trade) -> None:
+    """Into a partition of the topic of history."""
+    producer = KafkaProducer(**client_config(kafka))
+    producer.send(kafka.history_topic, write_trade(made), partition=partition).get(10)
+    producer.close()
 
 
 def test_one_that_died_before_it_committed_its_place_leaves_the_same_marks_to_the_next(
