@@ -12,7 +12,7 @@ from cryptoflow.defs.resources import CassandraResource, FeedResource, KafkaReso
 from cryptoflow.model.trade import Pair
 from cryptoflow.model.verdict import SUSPECT
 from cryptoflow.tables.schema import CANDLES, TRADE_WINDOWS
-from cryptoflow.venues.base import subscribed_pairs
+from cryptoflow.venues.reading import subscribed_pairs
 
 if TYPE_CHECKING:
     from cassandra.cluster import Session

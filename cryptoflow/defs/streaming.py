@@ -24,7 +24,7 @@ from cryptoflow.runtime.metrics import AggregateMetrics, PartMetrics, ProcessMet
 from cryptoflow.runtime.status import PartStatus, write_status
 from cryptoflow.runtime.stop import Deadline, Stop, checked_timeout_s, ended_in_time, stop_on_signals, stop_with_parents
 from cryptoflow.runtime.watchdog import watched
-from cryptoflow.venues.base import Subscribed
+from cryptoflow.venues.events import Subscribed
 
 MAX_RUNTIME_TAG = "dagster/max_runtime"
 GRACE_S = 300

@@ -14,7 +14,7 @@ from cryptoflow.defs.streaming import MAX_RUNTIME_TAG, StreamingConfig, streamin
 from cryptoflow.errors import ConfigError
 from cryptoflow.settings import FeedSettings, load
 from cryptoflow.venues import VENUES
-from cryptoflow.venues.base import subscribed_pairs
+from cryptoflow.venues.reading import subscribed_pairs
 
 if TYPE_CHECKING:
     from cryptoflow.pipeline.history_fetch import PairDay

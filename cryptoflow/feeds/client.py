@@ -25,8 +25,9 @@ from cryptoflow.feeds.socket import Loop
 from cryptoflow.model.trade import Trade
 from cryptoflow.settings import DEFAULT_AHEAD_S
 from cryptoflow.venues import CRYPTOCOMPARE
-from cryptoflow.venues.base import Alive, Event, Reached, Received, Refused, Subscribed, Unreadable, Venue
+from cryptoflow.venues.base import Venue
 from cryptoflow.venues.cryptocompare import Ticker
+from cryptoflow.venues.events import Alive, Event, Reached, Received, Refused, Subscribed, Unreadable
 
 POLL_S = 0.1
 """How often `stop`, and the gaps that are due, are looked at."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from cryptoflow.feeds.gaps import Filled, Gap, Unfilled
 from cryptoflow.feeds.pace import PairBack, PairSilent
-from cryptoflow.venues.base import Refused, Subscribed
+from cryptoflow.venues.events import Refused, Subscribed
 
 MAX_GAPS = 1000
 """Gaps kept in the stats; all are counted and handed to `on_event`."""

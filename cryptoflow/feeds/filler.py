@@ -21,7 +21,8 @@ from cryptoflow.feeds.rest import Rest
 from cryptoflow.feeds.sink import Past
 from cryptoflow.feeds.socket import aside
 from cryptoflow.model.trade import NS_PER_S, Pair, Trade
-from cryptoflow.venues.base import Page, Recorded, Wanted
+from cryptoflow.venues.events import Recorded
+from cryptoflow.venues.past import Page, Wanted
 
 LOOK_S = 0.25
 """How often it is seen whether there is something to ask for, in s."""

@@ -14,7 +14,8 @@ from typing import TypeVar
 from cryptoflow.feeds.gaps import Earlier, Gap, Told
 from cryptoflow.feeds.numbers import NOTHING, PairState
 from cryptoflow.model.trade import Pair, Trade
-from cryptoflow.venues.base import Wanted, subscribed_pairs
+from cryptoflow.venues.past import Wanted
+from cryptoflow.venues.reading import subscribed_pairs
 
 OfPair = TypeVar("OfPair", Trade, Gap)
 

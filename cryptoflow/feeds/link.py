@@ -22,7 +22,10 @@ from cryptoflow.feeds.pace import Paces
 from cryptoflow.feeds.recent import RecentTrades
 from cryptoflow.feeds.rest import Rest, fetch
 from cryptoflow.feeds.socket import Socket, aside
-from cryptoflow.venues.base import Received, Refused, Session, Venue, subscribed_pairs
+from cryptoflow.venues.base import Venue
+from cryptoflow.venues.events import Received, Refused
+from cryptoflow.venues.reading import subscribed_pairs
+from cryptoflow.venues.session import Session
 
 RENEW_BEFORE_S = 300.0
 """How long before a venue cuts a socket it is replaced."""

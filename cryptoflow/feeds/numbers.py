@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from cryptoflow.feeds.gaps import Filled, Gap, Told
 from cryptoflow.feeds.holes import FAR_BACK, NOT_SENT, Hole, before, between, in_order
 from cryptoflow.model.trade import Pair, Trade
-from cryptoflow.venues.base import Wanted
+from cryptoflow.venues.past import Wanted
 
 MAX_HOLES = 10_000
 """Holes of a pair that are remembered, so that it is known when they are filled; the oldest go first."""

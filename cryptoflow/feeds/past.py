@@ -5,7 +5,7 @@ from functools import partial
 
 from cryptoflow.errors import FeedRefusedError
 from cryptoflow.feeds.rest import Rest
-from cryptoflow.venues.base import Page, Request, Wanted
+from cryptoflow.venues.past import Page, Request, Wanted
 
 
 def pages(rest: Rest, wanted: Wanted | Request) -> Iterator[Page]:

@@ -11,7 +11,9 @@ from cryptoflow.errors import ConfigError, PrerequisiteError
 from cryptoflow.feeds.link import Endpoint
 from cryptoflow.model.recording import Record, record_line
 from cryptoflow.model.trade import Trade
-from cryptoflow.venues.base import Received, Session, hide
+from cryptoflow.venues.events import Received
+from cryptoflow.venues.reading import hide
+from cryptoflow.venues.session import Session
 
 
 class Recorder:

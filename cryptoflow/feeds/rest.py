@@ -18,7 +18,8 @@ from cryptoflow.feeds.backoff import backoff
 from cryptoflow.feeds.socket import is_loopback
 from cryptoflow.runtime.pace import Pace
 from cryptoflow.settings import home
-from cryptoflow.venues.base import Answer, Venue
+from cryptoflow.venues.base import Venue
+from cryptoflow.venues.past import Answer
 
 TIMEOUT_S = 10.0
 """For each step of a request."""

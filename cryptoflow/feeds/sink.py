@@ -5,7 +5,7 @@ from typing import Protocol
 
 from cryptoflow.feeds.gaps import Gap
 from cryptoflow.model.trade import Pair, Trade
-from cryptoflow.venues.base import Recorded, Unreadable
+from cryptoflow.venues.events import Recorded, Unreadable
 
 
 class Sink(Protocol):

@@ -23,7 +23,10 @@ from websockets.frames import BINARY, CONT, TEXT, Frame
 from websockets.protocol import State
 
 from cryptoflow.errors import FeedDisconnectedError, FeedError
-from cryptoflow.venues.base import Closing, Event, Left, Received, Session, Subscribed, Venue, hide
+from cryptoflow.venues.base import Venue
+from cryptoflow.venues.events import Closing, Event, Left, Received, Subscribed
+from cryptoflow.venues.reading import hide
+from cryptoflow.venues.session import Session
 
 TICK_S = 0.2
 """How often a socket that brings nothing is looked after."""

@@ -13,7 +13,7 @@ from cryptoflow.kafka_io.dead_letters import headers_of
 from cryptoflow.kafka_io.kafka_python import producer_config, shut
 from cryptoflow.model.trade import kafka_key
 from cryptoflow.settings import KafkaSettings
-from cryptoflow.venues.base import Recorded, Unreadable
+from cryptoflow.venues.events import Recorded, Unreadable
 
 Headers = Sequence[tuple[str, bytes]]
 

@@ -12,7 +12,8 @@ from cryptoflow.kafka_io.history import HistoryProducer
 from cryptoflow.kafka_io.tail import ENOUGH_BLOCKS, last_trades, newest_values
 from cryptoflow.model.trade import Pair, Trade, kafka_key
 from cryptoflow.settings import KafkaSettings
-from cryptoflow.venues.base import Recorded, Unreadable, subscribed_pairs
+from cryptoflow.venues.events import Recorded, Unreadable
+from cryptoflow.venues.reading import subscribed_pairs
 
 LIVE_WITHIN_S, FILLED_WITHIN_S = 1.0, 0.5
 """How long the end of the log is read, in s, before the feed is opened."""

@@ -24,7 +24,8 @@ from cryptoflow.runtime.aside import Aside
 from cryptoflow.runtime.metrics import HistoryMetrics
 from cryptoflow.settings import FeedSettings, KafkaSettings
 from cryptoflow.venues import VENUES
-from cryptoflow.venues.base import Page, Venue, Wanted
+from cryptoflow.venues.base import Venue
+from cryptoflow.venues.past import Page, Wanted
 
 REST_FOR_S = 6 * 3600.0
 """How long one request is tried: a venue that is away for hours fails no backfill."""

@@ -11,7 +11,9 @@ import msgspec
 
 from cryptoflow.model.trade import NS_PER_S, Pair
 from cryptoflow.model.window import epoch_ns
-from cryptoflow.venues.base import Page, Recorded, Request, Venue, Wanted, by_id
+from cryptoflow.venues.base import Venue
+from cryptoflow.venues.events import Recorded
+from cryptoflow.venues.past import Page, Request, Wanted, by_id
 
 DAY_NS = 86_400 * NS_PER_S
 

@@ -19,7 +19,7 @@ from cryptoflow.tables import progress, reader
 from cryptoflow.tables.progress import Place
 from cryptoflow.tables.schema import pair_of
 from cryptoflow.venues import VENUES
-from cryptoflow.venues.base import subscribed_pairs
+from cryptoflow.venues.reading import subscribed_pairs
 
 SHOWN = 20
 """Minutes of a day and pair that are named, at most."""

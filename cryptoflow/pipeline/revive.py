@@ -9,7 +9,8 @@ from cryptoflow.kafka_io.dead_letters import DeadLetter, Source
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.settings import KafkaSettings
 from cryptoflow.venues import CRYPTOCOMPARE, VENUES
-from cryptoflow.venues.base import Recorded, Session, Unreadable
+from cryptoflow.venues.events import Recorded, Unreadable
+from cryptoflow.venues.session import Session
 
 REST: Source = "rest"
 NOT_ALONE = "a row of REST, whose answer is asked for again"

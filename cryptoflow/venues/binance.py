@@ -15,26 +15,10 @@ import msgspec
 from cryptoflow.errors import FeedDisconnectedError, FeedError, FeedRefusedError
 from cryptoflow.model.parity import Bar
 from cryptoflow.model.trade import DECODE_ERRORS, Direction, Pair
-from cryptoflow.venues.base import (
-    MAX_SAID,
-    Answer,
-    Closing,
-    Limits,
-    Number,
-    Other,
-    Page,
-    Received,
-    Recorded,
-    Request,
-    Unreadable,
-    Venue,
-    Wanted,
-    answered,
-    by_id,
-    page_of,
-    past_trades,
-    recorded,
-)
+from cryptoflow.venues.base import Limits, Venue
+from cryptoflow.venues.events import Closing, Other, Received, Recorded, Unreadable
+from cryptoflow.venues.past import Answer, Page, Request, Wanted, answered, by_id, page_of, past_trades
+from cryptoflow.venues.reading import MAX_SAID, Number, recorded
 from cryptoflow.venues.streams import Fault, StreamSession
 
 COMBINED = "/stream"

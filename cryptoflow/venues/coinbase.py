@@ -15,33 +15,11 @@ import msgspec
 from cryptoflow.errors import FeedDisconnectedError
 from cryptoflow.model.parity import MINUTE_S, Bar
 from cryptoflow.model.trade import DECODE_ERRORS, Direction, Pair
-from cryptoflow.venues.base import (
-    MAX_SAID,
-    SUBSCRIBE,
-    Alive,
-    Answer,
-    Event,
-    Left,
-    Limits,
-    Method,
-    Number,
-    Other,
-    Page,
-    Reached,
-    Received,
-    Recorded,
-    Request,
-    Unreadable,
-    Venue,
-    VenueSession,
-    Wanted,
-    answered,
-    by_id,
-    page_of,
-    past_trades,
-    recorded,
-    utc_ns,
-)
+from cryptoflow.venues.base import Limits, Venue
+from cryptoflow.venues.events import Alive, Event, Left, Other, Reached, Received, Recorded, Unreadable
+from cryptoflow.venues.past import Answer, Page, Request, Wanted, answered, by_id, page_of, past_trades
+from cryptoflow.venues.reading import MAX_SAID, Number, recorded, utc_ns
+from cryptoflow.venues.session import SUBSCRIBE, Method, VenueSession
 
 CHANNELS = ("matches", "heartbeat")
 

@@ -12,23 +12,10 @@ from msgspec import field
 
 from cryptoflow.errors import FeedDisconnectedError, FeedError, UnauthorizedError, UnreadableFrameError
 from cryptoflow.model.trade import DECODE_ERRORS, MAX_AHEAD_S, TRADE_TYPE, Trade, checked
-from cryptoflow.venues.base import (
-    BINARY,
-    IN_THE_FUTURE,
-    MAX_SAID,
-    Alive,
-    Event,
-    Left,
-    Limits,
-    Other,
-    Received,
-    Refused,
-    Session,
-    Subscribed,
-    Unreadable,
-    Venue,
-    hide,
-)
+from cryptoflow.venues.base import Limits, Venue
+from cryptoflow.venues.events import Alive, Event, Left, Other, Received, Refused, Subscribed, Unreadable
+from cryptoflow.venues.reading import IN_THE_FUTURE, MAX_SAID, hide
+from cryptoflow.venues.session import BINARY, Session
 
 HTTP_UNAUTHORIZED = (401, 403)
 """A handshake answered with one of these refuses the key."""

@@ -13,24 +13,10 @@ import msgspec
 
 from cryptoflow.errors import UnreadableFrameError
 from cryptoflow.model.trade import DECODE_ERRORS, Direction, Pair
-from cryptoflow.venues.base import (
-    MAX_SAID,
-    Answer,
-    Limits,
-    Number,
-    Other,
-    Page,
-    Received,
-    Recorded,
-    Request,
-    Unreadable,
-    Venue,
-    Wanted,
-    answered,
-    page_of,
-    past_trades,
-    recorded,
-)
+from cryptoflow.venues.base import Limits, Venue
+from cryptoflow.venues.events import Other, Received, Recorded, Unreadable
+from cryptoflow.venues.past import Answer, Page, Request, Wanted, answered, page_of, past_trades
+from cryptoflow.venues.reading import MAX_SAID, Number, recorded
 from cryptoflow.venues.streams import Fault, StreamSession
 
 NS_PER_MS = 1_000_000

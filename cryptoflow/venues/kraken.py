@@ -15,35 +15,11 @@ import msgspec
 from cryptoflow.errors import FeedBusyError, FeedDisconnectedError, FeedRefusedError, UnreadableFrameError
 from cryptoflow.model.parity import MINUTE_S, Bar
 from cryptoflow.model.trade import DECODE_ERRORS, MAX_TIME_S, NS_PER_S, Direction, Pair
-from cryptoflow.venues.base import (
-    EXACT,
-    MAX_SAID,
-    SUBSCRIBE,
-    UNSUBSCRIBE,
-    Alive,
-    Answer,
-    Event,
-    Left,
-    Limits,
-    Method,
-    Number,
-    Other,
-    Page,
-    Received,
-    Recorded,
-    Request,
-    Unreadable,
-    Venue,
-    VenueSession,
-    Wanted,
-    answered,
-    by_id,
-    page_of,
-    past_trades,
-    readable,
-    recorded,
-    utc_ns,
-)
+from cryptoflow.venues.base import Limits, Venue
+from cryptoflow.venues.events import Alive, Event, Left, Other, Received, Recorded, Unreadable
+from cryptoflow.venues.past import Answer, Page, Request, Wanted, answered, by_id, page_of, past_trades
+from cryptoflow.venues.reading import EXACT, MAX_SAID, Number, readable, recorded, utc_ns
+from cryptoflow.venues.session import SUBSCRIBE, UNSUBSCRIBE, Method, VenueSession
 
 REST_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
 """What REST calls a currency, where its name differs."""

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from cryptoflow.model.trade import Pair
-from cryptoflow.venues.base import SUBSCRIBE, Event, Left, Method, Other, VenueSession
+from cryptoflow.venues.events import Event, Left, Other
+from cryptoflow.venues.session import SUBSCRIBE, Method, VenueSession
 
 SUFFIX = "@trade"
 

@@ -15,7 +15,7 @@ from cryptoflow.model.trade import Pair, Trade
 from cryptoflow.simulator.config import VenueName
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
 from cryptoflow.venues import VENUES
-from cryptoflow.venues.base import Recorded, Unreadable
+from cryptoflow.venues.events import Recorded, Unreadable
 from cryptoflow_tests.feeds.serving import RecordingSink, Running
 
 SUBS: dict[VenueName, str] = {

@@ -20,7 +20,7 @@ from cryptoflow.feeds.events import ClientEvent, ClocksDiffer, Connected, Discon
 from cryptoflow.feeds.gaps import Gap
 from cryptoflow.model.trade import Trade, write_trade
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
-from cryptoflow.venues.base import Refused, Subscribed
+from cryptoflow.venues.events import Refused, Subscribed
 from cryptoflow_tests.feeds.serving import PATIENCE_S, BlockedSink, FailingSink, RecordingSink, Running, Script, feed
 
 SUB = "0~Kraken~BTC~USD"

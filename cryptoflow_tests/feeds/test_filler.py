@@ -14,7 +14,7 @@ from cryptoflow.feeds.events import NotFilling
 from cryptoflow.feeds.gaps import Earlier, Gap, Unfilled
 from cryptoflow.model.trade import NS_PER_S, Trade
 from cryptoflow.simulator.config import VenueName
-from cryptoflow.venues.base import Recorded, Unreadable
+from cryptoflow.venues.events import Recorded, Unreadable
 from cryptoflow_tests.feeds.filling import (
     SUBS,
     RecordingPast,

@@ -28,7 +28,8 @@ from cryptoflow.feeds.gaps import Earlier, Filled, Gap
 from cryptoflow.feeds.link import RENEW_BEFORE_S, Endpoint, Patience
 from cryptoflow.feeds.pace import PairBack, PairSilent
 from cryptoflow.model.trade import NS_PER_S, Trade, read_trade
-from cryptoflow.venues.base import Limits, Refused, Subscribed, Venue
+from cryptoflow.venues.base import Limits, Venue
+from cryptoflow.venues.events import Refused, Subscribed
 from cryptoflow_tests.feeds.serving import (
     PATIENCE_S,
     START_NS,

@@ -17,7 +17,8 @@ from cryptoflow.feeds.rest import Rest
 from cryptoflow.model.trade import NS_PER_S
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
 from cryptoflow.venues import VENUES
-from cryptoflow.venues.base import Page, Request, Venue, Wanted
+from cryptoflow.venues.base import Venue
+from cryptoflow.venues.past import Page, Request, Wanted
 
 START_S = 1_790_000_000
 

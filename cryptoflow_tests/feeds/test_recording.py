@@ -21,9 +21,10 @@ from cryptoflow.simulator.config import VenueName
 from cryptoflow.simulator.replay import read_frames
 from cryptoflow.testing import Simulator, SimulatorConfig
 from cryptoflow.venues import CRYPTOCOMPARE, VENUES
-from cryptoflow.venues.base import Request, Wanted, pages
+from cryptoflow.venues.past import Request, Wanted
 from cryptoflow_tests.feeds.serving import RecordingSink, Running, feed
 from cryptoflow_tests.feeds.test_client import KEY, says
+from cryptoflow_tests.venues.speaking import pages
 
 NAMES: list[VenueName] = ["coinbase", "binance", "kraken", "cryptocompare"]
 

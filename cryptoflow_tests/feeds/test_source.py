@@ -18,7 +18,7 @@ from cryptoflow.feeds.events import ClientEvent
 from cryptoflow.feeds.source import SIMULATED, Feed, destination, open_feed, simulator
 from cryptoflow.model.trade import Trade
 from cryptoflow.settings import OFFICIAL_URL, FeedSettings, is_simulated
-from cryptoflow.venues.base import Refused
+from cryptoflow.venues.events import Refused
 from cryptoflow_tests.feeds.serving import feed, streams
 from cryptoflow_tests.venues.speaking import COINBASE, KRAKEN
 

@@ -11,7 +11,7 @@ from cryptoflow.kafka_io.history import HistoryProducer
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.model.trade import Trade
 from cryptoflow.settings import KafkaSettings
-from cryptoflow.venues.base import Unreadable
+from cryptoflow.venues.events import Unreadable
 from cryptoflow_tests.mortal import MortalKafka
 
 SOURCE = "https://api.kraken.com"

@@ -26,7 +26,7 @@ from cryptoflow.runtime.holder import Holder
 from cryptoflow.settings import CassandraSettings, KafkaSettings
 from cryptoflow.tables import lease, progress, reader
 from cryptoflow.tables.schema import MarkRow
-from cryptoflow.venues.base import Recorded
+from cryptoflow.venues.events import Recorded
 from cryptoflow_tests.feeds.filling import wait_for
 
 HOUR_S = 3600

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from cryptoflow.model.trade import NS_PER_S
 from cryptoflow.pipeline.history_plan import DAY_NS, Fetched, day_of, left_s, share_of
-from cryptoflow.venues.base import Page, Recorded, Request, by_id, page_of, pages
-from cryptoflow_tests.venues.speaking import TONGUES, Deal, Tongue
+from cryptoflow.venues.events import Recorded
+from cryptoflow.venues.past import Page, Request, by_id, page_of
+from cryptoflow_tests.venues.speaking import TONGUES, Deal, Tongue, pages
 from cryptoflow_tests.venues.test_venues import small
 
 DAY = date(2026, 11, 3)

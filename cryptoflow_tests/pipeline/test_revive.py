@@ -12,7 +12,7 @@ from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.model.trade import Trade, read_trade, write_trade
 from cryptoflow.pipeline.revive import Reader, revive
 from cryptoflow.settings import KafkaSettings
-from cryptoflow.venues.base import Unreadable
+from cryptoflow.venues.events import Unreadable
 from cryptoflow_tests.feeds.serving import deal
 from cryptoflow_tests.topics import read_topic
 from cryptoflow_tests.venues.speaking import KRAKEN, TONGUES, Tongue, dumped, kraken_trade

@@ -1,6 +1,6 @@
 """What the venues say: frames and REST answers of trades that the tests make up, written as each venue documents it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,7 +11,8 @@ import msgspec
 
 from cryptoflow.model.trade import NS_PER_S, Pair
 from cryptoflow.venues import VENUES
-from cryptoflow.venues.base import Answer, Request, Venue
+from cryptoflow.venues.base import Venue
+from cryptoflow.venues.past import Answer, Page, Request, Wanted
 
 dumped = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -223,3 +224,16 @@ GEMINI = Tongue(
     gemini_rest,
 )
 TONGUES = [COINBASE, BINANCE, KRAKEN, GEMINI]
+
+
+def pages(venue: Venue, wanted: Wanted, fetch: Rest) -> Iterator[Page]:
+    """All pages of a stretch of the past.
+
+    Raises:
+        FeedError: as `Venue.read`.
+    """
+    request: Request | None = venue.ask(wanted)
+    while request:
+        page = venue.read(request, fetch(request))
+        yield page
+        request = page.next

@@ -14,7 +14,7 @@ from cryptoflow.simulator.config import VenueName
 from cryptoflow.simulator.rest import Request
 from cryptoflow.simulator.venue import Exchange
 from cryptoflow.venues import VENUES
-from cryptoflow.venues.base import Answer
+from cryptoflow.venues.past import Answer
 from cryptoflow_tests.simulator.asking import START_S, exchange
 
 FIRST_S = START_S // MINUTE_S * MINUTE_S - 3600

@@ -6,7 +6,9 @@ import pytest
 
 from cryptoflow.errors import FeedDisconnectedError, FeedRefusedError
 from cryptoflow.venues import VENUES
-from cryptoflow.venues.base import Closing, Event, Left, Other, Refused, Session, Subscribed, Wanted
+from cryptoflow.venues.events import Closing, Event, Left, Other, Refused, Subscribed
+from cryptoflow.venues.past import Wanted
+from cryptoflow.venues.session import Session
 
 SUBS = ["0~Binance~BTC~USDT", "0~Binance~ETH~USDT", "0~Binance~N O~USDT"]
 BINANCE = VENUES["binance"]

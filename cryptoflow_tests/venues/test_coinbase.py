@@ -7,8 +7,9 @@ import pytest
 
 from cryptoflow.errors import FeedDisconnectedError
 from cryptoflow.venues import VENUES
-from cryptoflow.venues.base import Alive, Event, Left, Other, Reached, Refused, Session, Subscribed
 from cryptoflow.venues.coinbase import product_id
+from cryptoflow.venues.events import Alive, Event, Left, Other, Reached, Refused, Subscribed
+from cryptoflow.venues.session import Session
 
 SUBS = ["0~Coinbase~BTC~USD", "0~Coinbase~ETH~USD"]
 NOW_S = 1_788_000_000.0

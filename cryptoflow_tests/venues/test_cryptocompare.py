@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from cryptoflow.errors import FeedDisconnectedError, UnauthorizedError
 from cryptoflow.model.trade import MAX_AHEAD_S, Trade, read_trade, write_trade
-from cryptoflow.venues.base import Other, Refused, Subscribed, Unreadable, hide
 from cryptoflow.venues.cryptocompare import (
     Heartbeat,
     LoadComplete,
@@ -24,6 +23,8 @@ from cryptoflow.venues.cryptocompare import (
     judge,
     judge_status,
 )
+from cryptoflow.venues.events import Other, Refused, Subscribed, Unreadable
+from cryptoflow.venues.reading import hide
 
 NOW_S = 1_753_190_420.0
 SUBSCRIPTIONS = ("0~Coinbase~BTC~USD", "0~Coinbase~BTC~USDT")

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from cryptoflow.venues import VENUES
-from cryptoflow.venues.base import Answer, Event, Left, Other, Refused, Session, Subscribed, Unreadable, Wanted
+from cryptoflow.venues.events import Event, Left, Other, Refused, Subscribed, Unreadable
+from cryptoflow.venues.past import Answer, Wanted
+from cryptoflow.venues.session import Session
 
 SUBS = ["0~Gemini~BTC~USD", "0~Gemini~ETH~USD", "0~Gemini~NO~USD"]
 GEMINI = VENUES["gemini"]

@@ -7,22 +7,11 @@ import pytest
 from cryptoflow.errors import FeedBusyError, FeedDisconnectedError, FeedRefusedError
 from cryptoflow.model.trade import NS_PER_S
 from cryptoflow.venues import VENUES
-from cryptoflow.venues.base import (
-    Alive,
-    Answer,
-    Event,
-    Left,
-    Other,
-    Refused,
-    Request,
-    Session,
-    Subscribed,
-    Unreadable,
-    Wanted,
-    pages,
-)
+from cryptoflow.venues.events import Alive, Event, Left, Other, Refused, Subscribed, Unreadable
 from cryptoflow.venues.kraken import rest_pair, symbol
-from cryptoflow_tests.venues.speaking import Deal, Rest, kraken_rest
+from cryptoflow.venues.past import Answer, Request, Wanted
+from cryptoflow.venues.session import Session
+from cryptoflow_tests.venues.speaking import Deal, Rest, kraken_rest, pages
 
 SUBS = ["0~Kraken~BTC~USD", "0~Kraken~DOGE~EUR", "0~Kraken~XBT~USD"]
 KRAKEN = VENUES["kraken"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cryptoflow.errors import UnreadableFrameError
 from cryptoflow.model.trade import NS_PER_S, Trade, read_trade
-from cryptoflow.venues.base import recorded, utc_ns
+from cryptoflow.venues.reading import recorded, utc_ns
 
 PAIR = ("Kraken", "BTC", "USD")
 

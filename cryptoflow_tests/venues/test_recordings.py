@@ -16,7 +16,7 @@ from cryptoflow.model.candle import candles_of
 from cryptoflow.model.trade import Trade, read_trade
 from cryptoflow.model.window import EPOCH
 from cryptoflow.venues import VENUES
-from cryptoflow.venues.base import Event, Other, Recorded, Subscribed, Unreadable
+from cryptoflow.venues.events import Event, Other, Recorded, Subscribed, Unreadable
 from cryptoflow_tests.venues.speaking import dumped
 
 LATER_S = 1_900_000_000.0

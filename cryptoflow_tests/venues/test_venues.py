@@ -12,19 +12,11 @@ from hypothesis import strategies as st
 from cryptoflow.errors import FeedBusyError, FeedDisconnectedError, FeedError, FeedRefusedError
 from cryptoflow.model.trade import MAX_AHEAD_S, NS_PER_S, Trade, read_trade
 from cryptoflow.venues import CRYPTOCOMPARE
-from cryptoflow.venues.base import (
-    Answer,
-    Left,
-    Received,
-    Request,
-    Session,
-    Subscribed,
-    Unreadable,
-    Venue,
-    Wanted,
-    pages,
-)
-from cryptoflow_tests.venues.speaking import COINBASE, TONGUES, Deal, Tongue, coinbase_match, dumped
+from cryptoflow.venues.base import Venue
+from cryptoflow.venues.events import Left, Received, Subscribed, Unreadable
+from cryptoflow.venues.past import Answer, Request, Wanted
+from cryptoflow.venues.session import Session
+from cryptoflow_tests.venues.speaking import COINBASE, TONGUES, Deal, Tongue, coinbase_match, dumped, pages
 
 NOW_S = 1_753_190_420.0
 START_NS = 1_753_190_000 * NS_PER_S
