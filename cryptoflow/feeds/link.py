@@ -7,13 +7,13 @@ import random
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from typing import Any, Protocol
 
-from cryptoflow.errors import ConfigError, FeedDisconnectedError, FeedRefusedError
+from cryptoflow.errors import FeedDisconnectedError, FeedRefusedError
 from cryptoflow.feeds.backoff import MAX_DELAY_S, backoff
+from cryptoflow.feeds.endpoint import Endpoint
 from cryptoflow.feeds.events import THE_FEED, Disconnected
 from cryptoflow.feeds.filler import REST_FOR_S, Filler, Filling, Fills
 from cryptoflow.feeds.gaps import Earlier
@@ -22,7 +22,6 @@ from cryptoflow.feeds.pace import Paces
 from cryptoflow.feeds.recent import RecentTrades
 from cryptoflow.feeds.rest import Rest, fetch
 from cryptoflow.feeds.socket import Socket, aside
-from cryptoflow.venues.base import Venue
 from cryptoflow.venues.events import Received, Refused
 from cryptoflow.venues.reading import subscribed_pairs
 from cryptoflow.venues.session import Session
@@ -35,62 +34,6 @@ RENEWED_WITHIN_S = 10.0
 
 REFUSED_FOR_S = 3600.0
 """How long a subscription that a venue has refused is not asked for again: some venues close the socket over one."""
-
-DEFAULT_PORTS = {"ws": 80, "wss": 443}
-
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """A venue, where it is, and what is wanted of it.
-
-    Raises:
-        ConfigError: the URL is no websocket's.
-    """
-
-    venue: Venue
-    url: str = field(repr=False)
-    subscriptions: tuple[str, ...]
-    api_key: str | None = field(default=None, repr=False)
-    """Sent to the venue; shown nowhere."""
-    rest_url: str | None = None
-
-    def __post_init__(self) -> None:
-        self._parts()
-
-    @property
-    def address(self) -> str:
-        """HOST:PORT."""
-        return self._parts()[0]
-
-    @property
-    def secret(self) -> str | None:
-        """The key; one in the URL itself counts."""
-        return self._parts()[2]
-
-    @property
-    def socket_url(self) -> str:
-        """The address to connect to, with the key."""
-        return self.venue.socket_url(self._parts()[1])
-
-    @property
-    def variable(self) -> str:
-        """The environment variable of the URL."""
-        return f"{self.venue.name.upper()}_URL"
-
-    def _parts(self) -> tuple[str, str, str | None]:
-        try:
-            parts = urlsplit(self.url)
-            address = f"{parts.hostname}:{parts.port or DEFAULT_PORTS[parts.scheme]}"
-        except (ValueError, KeyError):
-            address = ""
-        if not address or not parts.hostname:
-            raise ConfigError(f"The feed's URL ({self.variable}) must be ws:// or wss://HOST[:PORT]/PATH.")
-        query = dict(parse_qsl(parts.query))
-        if self.api_key:
-            query["api_key"] = self.api_key
-        return address, urlunsplit(parts._replace(query=urlencode(query))), query.get("api_key")
 
 
 @dataclass(frozen=True)
@@ -118,6 +61,28 @@ def unheard(endpoint: Endpoint, session: Session) -> Session:
     return session
 
 
+class Listener(Protocol):
+    """Whom a link tells of all that happens to it; what a call raises ends the link."""
+
+    def connected(self, link: "Link") -> None:
+        """A websocket is open."""
+
+    def lost(self, link: "Link", event: Disconnected) -> None:
+        """It is lost, and opened anew unless this raises."""
+
+    def take(self, link: "Link", received: Received) -> None:
+        """A frame holds that."""
+
+    def refused(self, event: Refused) -> None:
+        """A subscription is refused, and no frame told so."""
+
+    def filled(self, told: Fills) -> None:
+        """Something has become of gaps."""
+
+    def fetched(self, trades: int) -> None:
+        """So many trades more have been filled in."""
+
+
 class _NoTradeError(FeedDisconnectedError):
     """The feed answers and sends no trade: a quiet market, or a subscription that it has forgotten."""
 
@@ -126,13 +91,7 @@ class Link:
     """One venue's trades, for as long as it is not told to stop.
 
     Args:
-        take: called with what each frame holds.
-        refused: called with each Refused that no frame told.
-        connected: called when a websocket is open.
-        lost: called with each Disconnected; what it raises ends the link.
         filling: how its gaps are filled; None: not at all.
-        filled: called with what becomes of gaps.
-        count: called with how many trades have been filled.
         overhear: given each new session, gives the one that the socket talks to.
     """
 
@@ -140,14 +99,9 @@ class Link:
         self,
         endpoint: Endpoint,
         patience: Patience,
-        take: Callable[["Link", Received], None],
-        refused: Callable[[Refused], None],
-        connected: Callable[["Link"], None],
-        lost: Callable[["Link", Disconnected], None],
-        filling: Filling | None,
-        filled: Callable[[Fills], None],
-        count: Callable[[int], None],
-        overhear: Overhear,
+        listener: Listener,
+        filling: Filling | None = None,
+        overhear: Overhear = unheard,
     ) -> None:
         self.endpoint = endpoint
         self.recent = RecentTrades(subscribed_pairs(endpoint.subscriptions))
@@ -155,9 +109,7 @@ class Link:
         self.paces = Paces(subscribed_pairs(endpoint.subscriptions), time.monotonic())
         self.down_since_s: float | None = time.monotonic()
         """Since when, by the monotonic clock, nothing has come that shows the venue at work; None: it is."""
-        self._venue, self._patience = endpoint.venue, patience
-        self._take, self._tell_refused, self._connected, self._lost = take, refused, connected, lost
-        self._overhear = overhear
+        self._venue, self._patience, self._listener, self._overhear = endpoint.venue, patience, listener, overhear
         self._traded_s = 0.0
         self._trades = 0
         self._refused: dict[str, float] = {}
@@ -167,7 +119,7 @@ class Link:
         """None: its gaps are not filled."""
         if filling and endpoint.rest_url:
             rest = Rest(endpoint.venue, endpoint.rest_url, self._stopped, REST_FOR_S)
-            self.filler = Filler(rest, self.ledger, self.recent, filling, filled, count)
+            self.filler = Filler(rest, self.ledger, self.recent, filling, listener.filled, listener.fetched)
 
     @property
     def name(self) -> str:
@@ -195,7 +147,7 @@ class Link:
 
         Raises:
             FeedError: the venue refuses this client for good, or is gone for too long.
-            Exception: whatever `take` raises, or the taker of what is filled.
+            Exception: whatever the listener raises, or the taker of what is filled.
         """
         opening = asyncio.create_task(self._keep_open())
         waiting = {opening, asyncio.create_task(self._look_up())}
@@ -226,7 +178,7 @@ class Link:
                     return  # then the pair's silence has to tell
                 if not self._venue.lists(answer):
                     self._refused[sub] = time.monotonic() + REFUSED_FOR_S
-                    self._tell_refused(Refused(sub, f"{self.name} has no such pair", ""))
+                    self._listener.refused(Refused(sub, f"{self.name} has no such pair", ""))
                 await asyncio.sleep(self._venue.limits.rest_interval_s)
 
     async def _keep_open(self) -> None:
@@ -240,7 +192,7 @@ class Link:
                 delays = self._delays()
             self.down_since_s = self.down_since_s or time.monotonic()
             self.ledger.lost(time.time_ns(), str(error))
-            self._lost(self, Disconnected(str(error), delay_s := next(delays), self.name))
+            self._listener.lost(self, Disconnected(str(error), delay_s := next(delays), self.name))
             await self._unless_stopped(asyncio.sleep(delay_s))
 
     def _delays(self) -> Iterator[float]:
@@ -273,7 +225,7 @@ class Link:
                 await socket.close()
         if not at_work:
             return None
-        self._connected(self)
+        self._listener.connected(self)
         self.paces.opened(time.monotonic())
         socket.begin()
         return socket
@@ -354,7 +306,7 @@ class Link:
         for event in events:
             if isinstance(event, Refused) and event.sub and self._venue.market:
                 self._refused[event.sub] = time.monotonic() + REFUSED_FOR_S
-        self._take(self, received)
+        self._listener.take(self, received)
         if trades:
             self._traded_s = time.monotonic()
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import BinaryIO, Self, cast
 
 from cryptoflow.errors import ConfigError, PrerequisiteError
-from cryptoflow.feeds.link import Endpoint
+from cryptoflow.feeds.endpoint import Endpoint
 from cryptoflow.model.recording import Record, record_line
 from cryptoflow.model.trade import Trade
 from cryptoflow.venues.events import Received

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 from cryptoflow.errors import ConfigError, ServiceError
 from cryptoflow.feeds.client import VenuesClient
+from cryptoflow.feeds.endpoint import Endpoint
 from cryptoflow.feeds.events import ClientEvent
 from cryptoflow.feeds.filler import Filling
 from cryptoflow.feeds.gaps import Earlier
-from cryptoflow.feeds.link import Endpoint, Overhear, unheard
+from cryptoflow.feeds.link import Overhear, unheard
 from cryptoflow.feeds.sink import Sink
 from cryptoflow.settings import OFFICIAL_URL, FeedSettings, api_key, is_simulated
 from cryptoflow.venues import CRYPTOCOMPARE, VENUES

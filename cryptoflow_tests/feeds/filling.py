@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cryptoflow.feeds.client import VenuesClient
+from cryptoflow.feeds.endpoint import Endpoint
 from cryptoflow.feeds.filler import Filling
 from cryptoflow.feeds.gaps import Earlier, Gap
-from cryptoflow.feeds.link import Endpoint, Patience
+from cryptoflow.feeds.link import Patience
 from cryptoflow.model.trade import Pair, Trade
 from cryptoflow.simulator.config import VenueName
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig

@@ -15,9 +15,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection
 
 from cryptoflow.errors import ConfigError, FeedUnreachableError, UnauthorizedError
-from cryptoflow.feeds.client import MAX_REFUSED, FeedClient
+from cryptoflow.feeds.client import FeedClient
 from cryptoflow.feeds.events import ClientEvent, ClocksDiffer, Connected, Disconnected
 from cryptoflow.feeds.gaps import Gap
+from cryptoflow.feeds.receiver import MAX_REFUSED
 from cryptoflow.model.trade import Trade, write_trade
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
 from cryptoflow.venues.events import Refused, Subscribed

@@ -23,9 +23,10 @@ from cryptoflow.errors import FeedRefusedError, FeedUnreachableError
 from cryptoflow.feeds import link as link_module
 from cryptoflow.feeds import pace as pace_module
 from cryptoflow.feeds.client import VenuesClient
+from cryptoflow.feeds.endpoint import Endpoint
 from cryptoflow.feeds.events import ClientEvent, Connected, Disconnected, GivenUp
 from cryptoflow.feeds.gaps import Earlier, Filled, Gap
-from cryptoflow.feeds.link import RENEW_BEFORE_S, Endpoint, Patience
+from cryptoflow.feeds.link import RENEW_BEFORE_S, Patience
 from cryptoflow.feeds.pace import PairBack, PairSilent
 from cryptoflow.model.trade import NS_PER_S, Trade, read_trade
 from cryptoflow.venues.base import Limits, Venue

@@ -10,8 +10,9 @@ import pytest
 
 from cryptoflow.errors import ConfigError, PrerequisiteError
 from cryptoflow.feeds.client import VenuesClient
+from cryptoflow.feeds.endpoint import Endpoint
 from cryptoflow.feeds.events import ClientEvent
-from cryptoflow.feeds.link import Endpoint, Patience, unheard
+from cryptoflow.feeds.link import Patience, unheard
 from cryptoflow.feeds.recording import NoSink, Recorder
 from cryptoflow.feeds.rest import fetch
 from cryptoflow.feeds.sink import Sink
