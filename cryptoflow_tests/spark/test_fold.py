@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
-import pyarrow as pa
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +13,7 @@ from cryptoflow.model.trade import MAX_AHEAD_S, Trade, write_trade
 from cryptoflow.model.verdict import joined
 from cryptoflow.model.window import window
 from cryptoflow.spark.batch import candles_in
+from cryptoflow.spark.decode import Frames
 from cryptoflow_tests.spark.streaming import NOON_S
 
 PAIRS = ("Coinbase", "BTC", "USD"), ("Kraken", "ETH", "EUR")
@@ -41,16 +42,14 @@ trades = st.lists(
 )
 
 
-def frames(trades: Sequence[Trade], at_once: int) -> list[pa.RecordBatch]:
-    """The trades as the log has them, in some batches."""
+def frames(trades: Sequence[Trade], at_once: int) -> list[Frames]:
+    """The trades as the log has them, some at a time."""
     return [
-        pa.RecordBatch.from_pydict(
-            {
-                "value": pa.array(map(write_trade, part), pa.binary()),
-                "timestamp": pa.array([trade.time_s * 1000 for trade in part], pa.timestamp("ms", "UTC")),
-                "partition": pa.array([0] * len(part), pa.int32()),
-                "offset": pa.array(range(first, first + len(part)), pa.int64()),
-            }
+        Frames(
+            list(map(write_trade, part)),
+            np.array([trade.time_s * 1_000_000 for trade in part]),
+            np.zeros(len(part), np.int32),
+            np.arange(first, first + len(part)),
         )
         for first in range(0, len(trades), at_once)
         for part in [trades[first : first + at_once]]
