@@ -4,7 +4,7 @@ kafka-python makes an object of each record, in some 4 us; here numpy finds all 
 Format: Kafka's record batch of version 2, as in `kafka.record.default_records`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import pairwise
@@ -46,14 +46,36 @@ class Records(NamedTuple):
 NONE = Records(np.zeros(0, np.int64), np.zeros(0, np.int64), [])
 
 
-def columns_between(settings: KafkaSettings, topic: str, partition: int, begin: int, end: int) -> Iterator[Records]:
+def frames_between(
+    settings: KafkaSettings, topic: str, begin: Mapping[int, int], end: Mapping[int, int]
+) -> Iterator[tuple[int, bytes | None]]:
+    """(when Kafka received it, in ms since the epoch; the value) of each record between offsets, by partition.
+
+    A record that Kafka has deleted is left out. Raises as `columns_between`.
+    """
+    for partition, stop in end.items():
+        start = begin.get(partition, 0)
+        for _, times_ms, values in columns_between(settings, topic, partition, start, stop, all_there=False):
+            yield from zip(times_ms.tolist(), values, strict=True)
+
+
+def columns_between(
+    settings: KafkaSettings, topic: str, partition: int, begin: int, end: int, all_there: bool = True
+) -> Iterator[Records]:
     """The records of a partition between two offsets; those that a compaction has removed are left out.
+
+    Args:
+        all_there: whether it is an error that Kafka has deleted the first of them.
 
     Raises:
         KafkaUnreachableError: no broker answers for the time that a delivery may take.
         KafkaError: Kafka has deleted the first of them, or they did not come in that time.
     """
-    options = {"auto_offset_reset": "none", "max_partition_fetch_bytes": FETCH_BYTES, "retry_backoff_ms": PAUSE_MS}
+    options = {
+        "auto_offset_reset": "none" if all_there else "earliest",
+        "max_partition_fetch_bytes": FETCH_BYTES,
+        "retry_backoff_ms": PAUSE_MS,
+    }
     timeout_s = settings.delivery_timeout_s
     with ExitStack() as stack:
         opened = partial(open_consumer, settings, topic, **options)
@@ -85,7 +107,7 @@ class _Answer(Fetcher.PartitionRecords):  # type: ignore[misc]  # kafka-python h
         if batches:
             read = records_of(batches)
             self.next_fetch_offset = _after(batches[-1], read)
-            yield read
+            yield read.between(self.fetch_offset, self.next_fetch_offset)  # a batch may begin before what was asked for
         self.drain()
 
 

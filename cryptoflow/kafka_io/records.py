@@ -105,19 +105,19 @@ def records_between(
             yield from records_in(consumer, TopicPartition(topic, partition), begin.get(partition, 0), stop)
 
 
-def trades_of(records: Iterable[Any], start: datetime, end: datetime) -> Iterator[Trade]:
+def trades_of(frames: Iterable[tuple[int, bytes | None]], start: datetime, end: datetime) -> Iterator[Trade]:
     """The readable trades with exchange time from `start` on and before `end`, by the aggregation's own rules.
 
     Args:
-        records: kafka-python's.
+        frames: each with when it was received, in ms since the epoch, before it.
     """
     start_ns, end_ns = epoch_ns(start), epoch_ns(end)
-    for record in records:
+    for received_ms, frame in frames:
         try:
-            trade = read_trade(record.value or b"")
+            trade = read_trade(frame or b"")
         except UnreadableFrameError:
             continue
-        if start_ns <= trade.event_time_ns < end_ns and trade.time_s <= record.timestamp // 1000 + MAX_AHEAD_S:
+        if start_ns <= trade.event_time_ns < end_ns and trade.time_s <= received_ms // 1000 + MAX_AHEAD_S:
             yield trade
 
 

@@ -15,9 +15,10 @@ import msgspec
 import numpy as np
 from cassandra.cluster import Session
 
+from cryptoflow.kafka_io.columns import frames_between
 from cryptoflow.kafka_io.log import open_log
 from cryptoflow.kafka_io.offsets import beginning_offsets, end_offsets, offsets_for_times
-from cryptoflow.kafka_io.records import cut_of, records_between, times_ms, topic_id, trades_of
+from cryptoflow.kafka_io.records import cut_of, times_ms, topic_id, trades_of
 from cryptoflow.model.offsets import Offsets
 from cryptoflow.model.trade import BUY, MAX_AHEAD_S, SELL, Pair, Trade
 from cryptoflow.model.window import EPOCH, HOUR, utc_hour
@@ -181,9 +182,9 @@ def finished_hour(kafka: KafkaSettings, session: Session, window_s: int) -> Fini
     since_ms = max(0, int(since.timestamp() * 1000))
     count = TradeCount()
     begin = offsets_for_times(kafka, kafka.topic, dict.fromkeys(done.offsets, since_ms))
-    records = records_between(kafka, kafka.topic, begin, done.offsets)
+    frames = frames_between(kafka, kafka.topic, begin, done.offsets)
     source, past_id = _topic_ids(kafka)
-    for trade in trades_of(chain(records, _filled(kafka, session, span.start, past_id)), *span):
+    for trade in trades_of(chain(frames, _filled(kafka, session, span.start, past_id)), *span):
         count.add(trade)
     waiting = (
         mark for mark in marks(session) if mark.topic_id in (source, past_id) and span.start <= mark.hour < span.end
@@ -208,12 +209,14 @@ def _topic_ids(kafka: KafkaSettings) -> tuple[str, str | None]:
         return log.topic_id, past.topic_id if past else None
 
 
-def _filled(kafka: KafkaSettings, session: Session, hour: datetime, past_id: str | None) -> Iterator[Any]:
-    """The records of the topic of the past that repairs have put into an hour, among others."""
+def _filled(
+    kafka: KafkaSettings, session: Session, hour: datetime, past_id: str | None
+) -> Iterator[tuple[int, bytes | None]]:
+    """The frames of the topic of the past that repairs have put into an hour, among others."""
     places = (place for row in hours.of_hour(session, hour) for place in late_places(row))
     spans = [(partition, begin, end) for source, partition, begin, end in places if source == past_id]
     for stretch in merged(kafka.history_topic, spans):
-        yield from records_between(kafka, stretch.topic, stretch.begin, stretch.end)
+        yield from frames_between(kafka, stretch.topic, stretch.begin, stretch.end)
 
 
 def _batches_since(session: Session, queries: Sequence[str], since: datetime) -> Iterator[BatchRecord]:

@@ -14,7 +14,7 @@ from kafka.record.default_records import DefaultRecordBatchBuilder
 from kafka.record.legacy_records import LegacyRecordBatchBuilder
 
 from cryptoflow.errors import KafkaError, KafkaUnreachableError
-from cryptoflow.kafka_io.columns import FETCH_BYTES, Records, columns_between, records_of
+from cryptoflow.kafka_io.columns import FETCH_BYTES, Records, columns_between, frames_between, records_of
 from cryptoflow.kafka_io.connection import admin_client
 from cryptoflow.kafka_io.records import records_between
 from cryptoflow.settings import KafkaSettings
@@ -111,14 +111,16 @@ def test_a_stretch_of_a_partition_comes_in_columns(made: KafkaSettings) -> None:
     assert found(5, 5) == []
 
 
-def test_records_that_kafka_has_deleted_are_missed(made: KafkaSettings) -> None:
-    send(made, 0, [int(time.time() * 1000)] * 5)
+def test_records_that_kafka_has_deleted_are_missed_or_left_out(made: KafkaSettings) -> None:
+    now_ms = int(time.time() * 1000)
+    send(made, 0, [now_ms] * 5)
     with admin_client(made, "to delete records") as admin:
         admin.delete_records({TopicPartition(made.topic, 0): 3})
     with pytest.raises(KafkaError, match="has deleted trades"):
         list(columns_between(made, made.topic, 0, 2, 5))
     [records] = columns_between(made, made.topic, 0, 3, 5)
     assert records.offsets.tolist() == [3, 4]
+    assert list(frames_between(made, made.topic, {}, {0: 5})) == [(now_ms, b"x")] * 2
 
 
 def test_no_broker_is_told_after_a_while(nowhere: KafkaSettings) -> None:

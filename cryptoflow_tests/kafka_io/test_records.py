@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -126,8 +125,8 @@ def test_of_a_topic_that_is_cut_all_that_was_received_after_the_cut_is_there(mad
     assert cut_of(made, made.topic, beginning_offsets(made, made.topic)) == Cut(now_ms - 6000, True)
 
 
-def record(trade: Trade | None, received_s: int = START_S + 3600) -> SimpleNamespace:
-    return SimpleNamespace(value=trade and write_trade(trade), timestamp=received_s * 1000)
+def received(trade: Trade | None, received_s: int = START_S + 3600) -> tuple[int, bytes | None]:
+    return received_s * 1000, write_trade(trade) if trade else None
 
 
 def a_trade(time_s: int) -> Trade:
@@ -136,15 +135,15 @@ def a_trade(time_s: int) -> Trade:
 
 @given(st.lists(st.integers(START_S - 10, START_S + 3610).map(a_trade)))
 def test_trades_of_the_span_are_all_taken_and_no_others(given: Sequence[Trade]) -> None:
-    found = list(trades_of(map(record, given), *HOUR))
+    found = list(trades_of(map(received, given), *HOUR))
     assert found == [trade for trade in given if START_S <= trade.time_s < START_S + 3600]
 
 
 def test_what_the_query_can_not_read_is_no_trade() -> None:
     trade = a_trade(START_S + 1)
-    records = [record(None), SimpleNamespace(value=b"{}", timestamp=0), record(trade, START_S - MAX_AHEAD_S)]
-    assert list(trades_of(records, *HOUR)) == []
-    assert list(trades_of([record(trade, START_S + 1 - MAX_AHEAD_S)], *HOUR)) == [trade]
+    frames = [received(None), (0, b"{}"), received(trade, START_S - MAX_AHEAD_S)]
+    assert list(trades_of(frames, *HOUR)) == []
+    assert list(trades_of([received(trade, START_S + 1 - MAX_AHEAD_S)], *HOUR)) == [trade]
 
 
 def test_a_topic_that_does_not_exist_is_told(settings: KafkaSettings) -> None:
