@@ -178,12 +178,18 @@ def get(url: str, target: str) -> tuple[int, dict[str, str], bytes]:
 
 
 def past(speech: Speech, simulator: Simulator, first: int, last: int) -> dict[int, tuple[float, float]]:
-    """The trades of some ids, from the REST."""
-    target = speech.page(last if speech is COINBASE else first)
-    status, _, body = get(simulator.rest_url, target)
-    assert status == 200
-    found = speech.rows(json.loads(body))
-    return {id_: (price, quantity) for id_, price, quantity in found if first <= id_ <= last}
+    """The trades of some ids, from the REST: page by page, but of Kraken the newest page only."""
+    found: dict[int, tuple[float, float]] = {}
+    at, down = (last, True) if speech is COINBASE else (first, False)
+    while first <= at <= last:
+        status, _, body = get(simulator.rest_url, speech.page(at))
+        assert status == 200
+        page = {id_: (price, quantity) for id_, price, quantity in speech.rows(json.loads(body))}
+        found |= page
+        if speech is KRAKEN or not page:
+            break
+        at = min(page) - 1 if down else max(page) + 1
+    return {id_: told for id_, told in found.items() if first <= id_ <= last}
 
 
 def traded_beyond(simulator: Simulator, speech: Speech, trades: int) -> None:
