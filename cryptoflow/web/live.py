@@ -30,8 +30,12 @@ from cryptoflow.web.tail import Received
 
 log = logging.getLogger(__name__)
 
-PUBLISH_EVERY_S = 0.05
-"""At most so often a pair's candle is published: faster than an eye follows, slower than a busy pair's trades."""
+PUBLISH_EVERY_S = 0.02
+"""At most so often a pair's candle is published: as often as a screen shows it, slower than a busy pair's trades."""
+
+PUBLISH_SHARE = 3
+"""A pair's viewers get its next candle no sooner than after so many times what it took to hand them the last one: be
+they ever so many, the trades are taken in time."""
 
 LONGER_EVERY_S = 0.25
 """The same of its longer candles: a day's is merged of 1,440 minutes each time."""
@@ -81,7 +85,7 @@ class Live:
         self._minutes: dict[Pair, Minutes] = {}
         self._told: dict[Series, CandleRow] = {}
         self._longer_due_s: dict[Pair, float] = {}
-        self._published_s: dict[Pair, float] = {}
+        self._pausing: set[Pair] = set()
         self._finished = EPOCH
         self._begun = asyncio.Event()
         self.markets: dict[str, Market] = defaultdict(Market)
@@ -120,23 +124,30 @@ class Live:
             self._publish_soon(pair)
 
     def _publish_soon(self, pair: Pair) -> None:
-        loop = asyncio.get_running_loop()
-        due_s = self._published_s.get(pair, 0.0) + PUBLISH_EVERY_S
-        if loop.time() >= due_s:
+        """Publish what has changed of a pair, at once or after the pause that it is in."""
+        if pair not in self._pausing and self._dirty.get(pair):
             self._publish(pair)
-        elif due_s != float("inf"):
-            self._published_s[pair] = float("inf")  # one call is enough
-            loop.call_at(due_s, self._publish, pair)
 
     def _publish(self, pair: Pair) -> None:
-        self._published_s[pair] = asyncio.get_running_loop().time()
-        series, keys = Series(*pair, self._window_s), self._dirty.pop(pair, set())
+        loop, begun_s = asyncio.get_running_loop(), time.monotonic()  # the loop's own time may be that of its last turn
+        series, keys = Series(*pair, self._window_s), self._dirty.pop(pair)
+        self._pausing.add(pair)
         if series in self._hub.channels:
             for _, start_ns in sorted(keys):
                 self._tell(series, utc_time(start_ns))
-        if asyncio.get_running_loop().time() >= self._longer_due_s.get(pair, 0.0):
-            self._longer_due_s[pair] = asyncio.get_running_loop().time() + LONGER_EVERY_S
+        if begun_s >= self._longer_due_s.get(pair, 0.0):
+            self._longer_due_s[pair] = begun_s + LONGER_EVERY_S
             self._tell_longer(pair)
+        loop.call_soon(self._pause_after, pair, begun_s)  # after the turns of all who have just been told
+
+    def _pause_after(self, pair: Pair, begun_s: float) -> None:
+        taken_s = time.monotonic() - begun_s
+        pause_s = max(PUBLISH_EVERY_S, PUBLISH_SHARE * taken_s) - taken_s
+        asyncio.get_running_loop().call_later(pause_s, self._go_on, pair)
+
+    def _go_on(self, pair: Pair) -> None:
+        self._pausing.discard(pair)
+        self._publish_soon(pair)
 
     def _tell(self, series: Series, start: datetime) -> None:
         """Publish a candle that forms, unless the table has more of it already."""

@@ -5,7 +5,7 @@ import hmac
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cryptoflow import __version__
 from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings, WebSettings
@@ -68,7 +69,7 @@ class Server:
         app.include_router(router)
         answer_failures(app)
         if self._web.token:
-            app.middleware("http")(_guard(self._web.token))
+            app.add_middleware(Guard, token=self._web.token)
         app.get("/vendor/lightweight-charts.js", include_in_schema=False)(_library)
         app.mount("/", StaticFiles(directory=STATIC, html=True))
         return app
@@ -98,22 +99,31 @@ def _tell_mistake(task: asyncio.Task[None]) -> None:
         log.error("The page follows the tables no more.", exc_info=error)
 
 
-def _guard(token: str) -> Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]:
+class Guard:
     """Lets in who knows the token: in the header `Authorization: Bearer`, the address (`?token=`) or a cookie."""
 
-    async def guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app, self._token = app, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or have the application answer."""
+        answer = self._answer(Request(scope)) if scope["type"] == "http" else None
+        await (answer or self._app)(scope, receive, send)
+
+    def _answer(self, request: Request) -> Response | None:
+        """None: the application's."""
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
         given = request.query_params.get("token")
         known = (bearer, given or "", request.cookies.get(COOKIE, ""))
-        if not any(hmac.compare_digest(each.encode(), token.encode()) for each in known):
+        if not any(hmac.compare_digest(each.encode(), self._token.encode()) for each in known):
             return failure(401, "The token is missing or wrong: open the address with ?token=..., once.", "token")
         if given and request.url.path == "/":  # out of the address, where others could read it
             moved = RedirectResponse("/", 303)
-            moved.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+            moved.set_cookie(
+                COOKIE, self._token, httponly=True, samesite="strict", secure=request.url.scheme == "https"
+            )
             return moved
-        return await go_on(request)
-
-    return guard
+        return None
 
 
 def library_path() -> Path | None:

@@ -29,17 +29,16 @@ class EventStream(StreamingResponse):
 
     async def stream_response(self, send: Send) -> None:
         """Send until the viewer is gone, or takes nothing for `SLOW_S`."""
-
-        async def send_soon(message: Message) -> None:
-            async with asyncio.timeout(SLOW_S):
-                await send(message)
-
+        now = asyncio.get_running_loop().time
         with suppress(TimeoutError):  # an answer that breaks off: that is how the viewer's end learns of it
-            async with aclosing(self._messages):
-                await send_soon({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                await send_soon(_part(b"retry: %d\n\n" % RETRY_MS))
+            async with aclosing(self._messages), asyncio.timeout(SLOW_S) as patience:
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                await send(_part(b"retry: %d\n\n" % RETRY_MS))
+                patience.reschedule(None)
                 async for message in self._messages:
-                    await send_soon(_part(message))
+                    patience.reschedule(now() + SLOW_S)
+                    await send(_part(message))
+                    patience.reschedule(None)
 
 
 def _part(body: bytes) -> Message:
