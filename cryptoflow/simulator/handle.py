@@ -185,6 +185,10 @@ class Simulator:
         self._loop.call_soon_threadsafe(run)
         return done.result(timeout=30)
 
+    def send(self, subscription: str, frame: bytes) -> None:
+        """Sends a frame of your own to the clients that have the subscription, beside what the feed sends."""
+        self._called(lambda: self._running.send(subscription, frame))
+
     def drop_connections(self) -> None:
         """Drops all sockets without a close frame, as a network does; clients may connect again at once."""
         assert self._loop is not None

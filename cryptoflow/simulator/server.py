@@ -199,6 +199,10 @@ class Server:
                 f"The simulator can't listen on {host}:{port}, {reason}; give another port, or 0 for any."
             ) from None
 
+    def send(self, subscription: str, frame: bytes) -> None:
+        """Sends a frame to all who have the subscription, now."""
+        self._deliver([Event(frame, subscription, time.time_ns())], self._listeners())
+
     def drop_connections(self) -> None:
         """Drops all sockets without a close frame."""
         for client in self.clients:

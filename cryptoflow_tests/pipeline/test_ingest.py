@@ -1,8 +1,7 @@
 """The ingester: what it acknowledges is in the topic, and there is one of it whatever home it has."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,10 @@ from cryptoflow.errors import AlreadyRunningError, LeaseLostError
 from cryptoflow.feeds.source import Feed
 from cryptoflow.kafka_io.offsets import end_offsets
 from cryptoflow.pipeline import ingest as module
-from cryptoflow.pipeline.ingest import ingest
-from cryptoflow.pipeline.part import RunContext
-from cryptoflow.runtime.metrics import IngestMetrics, PartMetrics
+from cryptoflow.runtime.metrics import PartMetrics
 from cryptoflow.settings import FeedSettings, KafkaSettings
 from cryptoflow.testing import Simulator, SimulatorConfig
-
-WAIT_S = 30
+from cryptoflow_tests.ingesting import WAIT_S, Ingester, running
 
 
 @pytest.fixture
@@ -29,46 +25,6 @@ def kafka(kafka_bootstrap: str, topic: str) -> KafkaSettings:
 def feed() -> Iterator[Feed]:
     with Simulator(SimulatorConfig(rate=200)) as simulator:
         yield Feed(simulator.url, FeedSettings(subscriptions="0~Coinbase~BTC~USD"), simulated=False)
-
-
-class Ingester(threading.Thread):
-    """One in a thread, with a home of its own."""
-
-    def __init__(
-        self,
-        feed: Feed,
-        kafka: KafkaSettings,
-        home: Path,
-        run: str,
-        report: Callable[[PartMetrics], None] | None = None,
-    ) -> None:
-        super().__init__()
-        self.streams = threading.Event()
-        self.metrics = IngestMetrics()
-        self.error: Exception | None = None
-        self.context = RunContext(home, run, report=report or self._report, report_every_s=0.05)
-        self._place = feed, kafka
-
-    def _report(self, metrics: PartMetrics) -> None:
-        assert isinstance(metrics, IngestMetrics)
-        if metrics.acknowledged:
-            self.streams.set()
-
-    def run(self) -> None:
-        try:
-            self.metrics = ingest(*self._place, self.context)
-        except (AlreadyRunningError, LeaseLostError) as error:
-            self.error = error
-
-
-@contextmanager
-def running(ingester: Ingester) -> Iterator[Ingester]:
-    ingester.start()
-    try:
-        yield ingester
-    finally:
-        ingester.context.stop.set()
-        ingester.join(WAIT_S)
 
 
 def test_a_second_one_from_another_home_is_refused_and_the_first_goes_on(

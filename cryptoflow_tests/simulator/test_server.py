@@ -132,6 +132,22 @@ def test_a_removed_subscription_gets_nothing_more() -> None:
         assert {read_trade(frame).from_coin for frame in received(socket, 50)} == {"ETH"}
 
 
+def test_a_frame_of_ones_own_goes_to_who_has_its_subscription() -> None:
+    [frame] = frames(config(max_trades=1), (BTC,))
+    with (
+        Simulator(config(max_trades=0)) as simulator,
+        subscribed(simulator.url, BTC) as bitcoin,
+        subscribed(simulator.url, ETH) as ether,
+    ):
+        loaded(bitcoin)
+        loaded(ether)
+        simulator.send(BTC, frame)
+        assert received(bitcoin, 1) == [frame]
+        assert simulator.sent.trades == 1
+        with pytest.raises(TimeoutError):
+            ether.recv(0.1)
+
+
 def test_a_request_sent_together_with_the_close_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with Simulator(config()) as simulator:
         with connect(simulator.url) as socket:
