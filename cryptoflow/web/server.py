@@ -17,11 +17,12 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cryptoflow import __version__
-from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings, WebSettings
+from cryptoflow.settings import CassandraSettings, KafkaSettings, SparkSettings, WebSettings, home
 from cryptoflow.web.api import Parts, answer_failures, failure, router
 from cryptoflow.web.events import Hub
 from cryptoflow.web.health import HealthDesk
 from cryptoflow.web.live import Live
+from cryptoflow.web.scraped import Scraped
 from cryptoflow.web.store import Store
 from cryptoflow.web.tail import Received, Tail
 
@@ -53,6 +54,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         desk = HealthDesk(self._live, self._tail, self._store, web.dagster_url)
         self._parts = Parts(self._store, self._live, self._hub, desk, spark.window_s)
+        self._scraped = Scraped(home(), kafka, cassandra, spark.window_s)
 
     def app(self) -> FastAPI:
         """The application, for a server that speaks ASGI."""
@@ -70,6 +72,7 @@ class Server:
         answer_failures(app)
         if self._web.token:
             app.add_middleware(Guard, token=self._web.token)
+        app.get("/metrics", include_in_schema=False)(self._scraped.answer)
         app.get("/vendor/lightweight-charts.js", include_in_schema=False)(_library)
         app.mount("/", StaticFiles(directory=STATIC, html=True))
         return app
@@ -88,6 +91,7 @@ class Server:
                 await following
             await asyncio.to_thread(self._tail.close)
             await asyncio.to_thread(self._store.close)
+            await asyncio.to_thread(self._scraped.close)
 
     def _take(self, received: Sequence[Received]) -> None:
         assert self._loop

@@ -1,11 +1,13 @@
 """The registry over a real Kafka and real tables: its figures are theirs, also while one of them is away."""
 
+import io
 import signal
 import threading
 import urllib.request
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_fd_to_metric_families
 
 from cryptoflow.exporter.registry import Sources, registry
 from cryptoflow.local.processes import free_port
@@ -14,8 +16,9 @@ from cryptoflow.runtime.lease import lease
 from cryptoflow.runtime.metrics import IngestMetrics
 from cryptoflow.runtime.status import PartStatus, write_status
 from cryptoflow.runtime.stop import Deadline
-from cryptoflow_tests.prometheus import promtool
+from cryptoflow_tests.prometheus import promtool, registry_of
 from cryptoflow_tests.repairing import HOUR_S, ONE_HOUR, T0, World, moment, some_trades
+from cryptoflow_tests.watching import watching
 
 HOUR = moment(T0)
 ALL = some_trades(T0, T0 + HOUR_S)
@@ -97,6 +100,22 @@ def test_stores_without_a_topic_and_tables_are_up_and_say_nothing(world: World) 
     with registry(Sources(world.home / "never-made", kafka, cassandra, 60)) as found:
         names = {sample.name for family in found.collect() for sample in family.samples}
     assert names == {"cryptoflow_store_up", "cryptoflow_run_live", "cryptoflow_run_stalled"}
+
+
+def test_the_page_serves_the_same_ones(world: World) -> None:
+    write_status(world.home, "one", "ingest_trades", PartStatus(IngestMetrics(acknowledged=3)))
+    world.send(ALL)
+    with lease(world.home, "one", "ingest_trades"):
+        with (
+            watching(world.kafka, world.cassandra) as page,
+            urllib.request.urlopen(f"{page.url}/metrics", timeout=WAIT_S) as answer,
+        ):
+            told = list(text_fd_to_metric_families(io.TextIOWrapper(answer)))
+        with registry(sources(world)) as found:
+            assert {family.name for family in told} == {family.name for family in found.collect()}
+    of_page = registry_of(told)
+    assert value(of_page, "ingest_acknowledged_total", run="one", part="ingest_trades") == 3
+    assert value(of_page, "log_records_total") == len(ALL)
 
 
 def test_the_command_serves_them_until_it_is_told_to_end(world: World) -> None:
