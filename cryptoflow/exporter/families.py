@@ -6,7 +6,7 @@ base units, and a counter ends in `_total`, as Prometheus' conventions ask for: 
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple, get_type_hints
+from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -14,12 +14,14 @@ from cryptoflow.runtime.metrics import (
     HomeMetrics,
     Kind,
     LogMetrics,
+    MarketMetrics,
     Metrics,
     PairMetrics,
     RunMetrics,
     StoreMetrics,
     TablesMetrics,
     VerdictMetrics,
+    own,
 )
 
 PREFIX = "cryptoflow"
@@ -34,6 +36,7 @@ PARTITIONS = "_partitions"
 """Hours and days that are counted would be taken for units: they go by what Dagster calls them."""
 
 LABELS: Mapping[type[Metrics], tuple[str, ...]] = {
+    MarketMetrics: (*OF_A_PART, "market"),
     RunMetrics: ("part",),
     StoreMetrics: ("store",),
     LogMetrics: (),
@@ -66,12 +69,9 @@ class Exported(NamedTuple):
 def exported(kind: type[Metrics]) -> Iterator[Exported]:
     """The metrics of a kind itself, without those of its groups."""
     group = kind.__name__.removesuffix("Metrics").lower()
-    for field, hint in get_type_hints(kind, include_extras=True).items():
-        if isinstance(hint, type):
-            continue
-        [meta] = hint.__metadata__
-        name, factor = _named(f"{PREFIX}_{group}_{field}", meta.extra["kind"])
-        yield Exported(field, name, meta.extra["kind"], f"{meta.description[0].upper()}{meta.description[1:]}.", factor)
+    for field, metric in own(kind).items():
+        name, factor = _named(f"{PREFIX}_{group}_{field}", metric.kind)
+        yield Exported(field, name, metric.kind, f"{metric.meaning[0].upper()}{metric.meaning[1:]}.", factor)
 
 
 def _named(name: str, kind: Kind) -> tuple[str, float]:
@@ -94,12 +94,15 @@ def families(samples: Iterable[Sample]) -> Iterator[Metric]:
 
 
 def _with_groups(sample: Sample) -> Iterator[Sample]:
-    """A part's groups have families of their own."""
+    """A part's groups have families of their own; those of several things have a label for them."""
     yield sample
     for field in sample.metrics.__struct_fields__:
         value = getattr(sample.metrics, field)
         if isinstance(value, Metrics):
-            yield Sample(value, sample.of)
+            yield from _with_groups(Sample(value, sample.of))
+        elif isinstance(value, dict):
+            for name, each in value.items():
+                yield from _with_groups(Sample(each, (*sample.of, name)))
 
 
 def _family(metric: Exported, labels: tuple[str, ...], samples: Iterable[Sample]) -> Metric:

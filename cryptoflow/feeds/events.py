@@ -6,10 +6,14 @@ from dataclasses import dataclass, field, replace
 
 from cryptoflow.feeds.gaps import Filled, Gap, Unfilled
 from cryptoflow.feeds.pace import PairBack, PairSilent
+from cryptoflow.model.trade import Trade
 from cryptoflow.venues.events import Refused, Subscribed
 
 MAX_GAPS = 1000
 """Gaps kept in the stats; all are counted and handed to `on_event`."""
+
+MAX_MARKETS = 1000
+"""Markets that are told of by themselves."""
 
 THE_FEED = "the feed"
 
@@ -155,6 +159,20 @@ def _with(many: ManyGaps, event: GapEvent) -> ManyGaps:
             return replace(many, unfilled=many.unfilled + 1)
 
 
+@dataclass(slots=True)
+class MarketStats:
+    """What a client has seen of a market's trades so far."""
+
+    trades: int = 0
+    """New trades handed to the sink."""
+    newest: Trade | None = None
+    """The last of them."""
+    newest_s: float | None = None
+    """When that came, in s since the epoch."""
+    silent_pairs: int = 0
+    """Pairs that are silent for longer than their pace suggests now."""
+
+
 @dataclass
 class FeedStats:
     """What a client has seen so far; any thread may read it."""
@@ -179,7 +197,21 @@ class FeedStats:
     gap_count: int = 0
     filled: int = 0
     """Trades that the feed did not send, and REST did."""
-    silent_pairs: int = 0
-    """Pairs that are silent for longer than their pace suggests now."""
+    markets: dict[str, MarketStats] = field(default_factory=dict)
+    """By name; the first ones."""
     last_frame_s: float | None = None
     """When the last frame came, in s since the epoch."""
+
+    @property
+    def silent_pairs(self) -> int:
+        """Pairs that are silent for longer than their pace suggests now."""
+        return sum(market.silent_pairs for market in list(self.markets.values()))
+
+    def market(self, name: str) -> MarketStats:
+        """That of a market; what is noted of one beyond the first `MAX_MARKETS` is lost."""
+        if (known := self.markets.get(name)) is not None:
+            return known
+        made = MarketStats()
+        if len(self.markets) < MAX_MARKETS:
+            self.markets[name] = made
+        return made

@@ -97,9 +97,9 @@ class Paces:
         self._others_traded = False
 
     @property
-    def silent(self) -> int:
-        """How many pairs are told as silent."""
-        return sum(pace.silent for pace in self._paces.values())
+    def silent(self) -> list[Pair]:
+        """The pairs that are told as silent."""
+        return [pair for pair, pace in self._paces.items() if pace.silent]
 
     def opened(self, now_s: float) -> None:
         """A socket was opened: what was silent while there was none counts for nothing."""

@@ -2,10 +2,12 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from cryptoflow.errors import FeedError, FeedUnreachableError
 from cryptoflow.feeds.events import (
+    MAX_MARKETS,
     ClientEvent,
     ClocksDiffer,
     Connected,
@@ -26,9 +28,6 @@ from cryptoflow.venues.events import Alive, Event, Reached, Received, Refused, S
 
 MAX_REFUSED = 100
 """Refusals kept in the stats, which differ; all are told."""
-
-MAX_MARKETS = 1000
-"""Markets whose clocks are told of."""
 
 
 class Receiver:
@@ -89,6 +88,9 @@ class Receiver:
         if new:
             self._sink.trade(trade, record)
             self.stats.trades += 1
+            market = self.stats.market(trade.market)
+            market.trades += 1
+            market.newest, market.newest_s = trade, self.stats.last_frame_s
         else:
             self.stats.duplicates += 1
 
@@ -133,7 +135,9 @@ class Receiver:
             self._tell(link.filler, link.ledger.due(now_s))
             for each in link.paces.look(now_s) if link.down_since_s is None else ():
                 self._on_event(each)
-        self.stats.silent_pairs = sum(link.paces.silent for link in links)
+        silent = Counter(market for link in links for market, _, _ in link.paces.silent)
+        for market in {*silent, *self.stats.markets}:
+            self.stats.market(market).silent_pairs = silent[market]
         self._digest.due(now_s)
 
     def ended(self, links: Sequence[Link]) -> None:

@@ -3,8 +3,10 @@
 import threading
 
 from cryptoflow.feeds.client import VenuesClient
+from cryptoflow.feeds.events import MarketStats
+from cryptoflow.model.trade import NS_PER_S
 from cryptoflow.runtime.aside import Aside
-from cryptoflow.runtime.metrics import FeedMetrics
+from cryptoflow.runtime.metrics import FeedMetrics, MarketMetrics
 
 
 class Feeding:
@@ -43,4 +45,13 @@ class Feeding:
             filled=stats.filled,
             refused_subscriptions=len(stats.refused),
             silent_pairs=stats.silent_pairs,
+            markets={name: _of_market(market) for name, market in dict(stats.markets).items()},
         )
+
+
+def _of_market(market: MarketStats) -> MarketMetrics:
+    newest, newest_s = market.newest, market.newest_s
+    delay_s = newest_s - newest.event_time_ns / NS_PER_S if newest and newest_s else None
+    return MarketMetrics(
+        trades=market.trades, newest_trade_s=newest_s, delay_s=delay_s, silent_pairs=market.silent_pairs
+    )

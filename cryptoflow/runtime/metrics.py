@@ -6,7 +6,7 @@ figures from them, by the fields' names. `catalog` has what a registry of metric
 
 from enum import StrEnum
 from functools import cache
-from typing import Annotated, NamedTuple, get_type_hints
+from typing import Annotated, NamedTuple, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -43,31 +43,49 @@ def _time(meaning: str) -> Meta:
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Some metrics, and groups of them; None is not known yet."""
+    """Some metrics, and groups of them, also one for each of several things; None is not known yet."""
 
     def figures(self) -> dict[str, float]:
-        """Those that are known, by name; groups are laid flat."""
+        """Those that are known, by name; groups are laid flat, but not those of several things."""
         found: dict[str, float] = {}
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if isinstance(value, Metrics):
                 found |= value.figures()
-            elif value is not None:
+            elif value is not None and not isinstance(value, dict):
                 found[name] = value
         return found
+
+
+@cache
+def own(kind: type[Metrics]) -> dict[str, Metric]:
+    """The metrics of a kind itself by name, without those of its groups."""
+    hints = get_type_hints(kind, include_extras=True).items()
+    metas = {name: hint.__metadata__[0] for name, hint in hints if get_origin(hint) is Annotated}
+    return {name: Metric(meta.extra["kind"], meta.description) for name, meta in metas.items()}
 
 
 @cache
 def catalog(kind: type[Metrics]) -> dict[str, Metric]:
     """The metrics of a kind of part by name, as `figures` has them."""
     found: dict[str, Metric] = {}
-    for name, hint in get_type_hints(kind, include_extras=True).items():
-        if isinstance(hint, type) and issubclass(hint, Metrics):
+    for name, hint in get_type_hints(kind).items():
+        if name in own(kind):
+            found[name] = own(kind)[name]
+        elif isinstance(hint, type) and issubclass(hint, Metrics):
             found |= catalog(hint)
-        else:
-            [meta] = hint.__metadata__
-            found[name] = Metric(meta.extra["kind"], meta.description)
     return found
+
+
+class MarketMetrics(Metrics, frozen=True):
+    """Of a market's trades, as a feed's client receives them."""
+
+    trades: Annotated[int, _counter("new trades received")] = 0
+    newest_trade_s: Annotated[float | None, _time("when its newest trade was received")] = None
+    delay_s: Annotated[float | None, _gauge("from the exchange's time of its newest trade until that was received")] = (
+        None
+    )
+    silent_pairs: Annotated[int, _gauge("pairs silent for longer than their pace suggests, and not proven quiet")] = 0
 
 
 class FeedMetrics(Metrics, frozen=True):
@@ -82,6 +100,7 @@ class FeedMetrics(Metrics, frozen=True):
     filled: Annotated[int, _counter("trades that the feed did not send, and that REST did")] = 0
     refused_subscriptions: Annotated[int, _counter("subscriptions that the feed has refused, those that differ")] = 0
     silent_pairs: Annotated[int, _gauge("pairs silent for longer than their pace suggests, and not proven quiet")] = 0
+    markets: dict[str, MarketMetrics] = {}
 
 
 class StreamMetrics(Metrics, frozen=True):
@@ -241,6 +260,7 @@ class HomeMetrics(Metrics, frozen=True):
 
 EXPORTED: tuple[type[Metrics], ...] = (
     FeedMetrics,
+    MarketMetrics,
     StreamMetrics,
     IngestMetrics,
     AggregateMetrics,

@@ -15,6 +15,7 @@ from cryptoflow.runtime.metrics import (
     IngestMetrics,
     Kind,
     LogMetrics,
+    MarketMetrics,
     Metrics,
     PairMetrics,
     ProcessMetrics,
@@ -83,6 +84,17 @@ def test_a_series_tells_what_it_is_of_in_its_groups_too() -> None:
     for name, value in (("cryptoflow_feed_trades", 3), ("cryptoflow_ingest_acknowledged", 2)):
         [sample] = found[name].samples
         assert (sample.labels, sample.value) == ({"run": "r", "part": "ingest_trades"}, value)
+
+
+def test_what_is_of_one_of_several_markets_says_of_which() -> None:
+    markets = {"Kraken": MarketMetrics(trades=2), "Coinbase": MarketMetrics(trades=1, delay_s=0.5)}
+    found = by_name(Sample(IngestMetrics(feed=FeedMetrics(trades=3, markets=markets)), ("r", "ingest_trades")))
+    assert {each.labels["market"]: each.value for each in found["cryptoflow_market_trades"].samples} == {
+        "Kraken": 2,
+        "Coinbase": 1,
+    }
+    [delay] = found["cryptoflow_market_delay_seconds"].samples
+    assert delay.labels == {"run": "r", "part": "ingest_trades", "market": "Coinbase"}
 
 
 def test_what_is_not_known_has_no_series() -> None:

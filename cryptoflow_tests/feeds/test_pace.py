@@ -43,7 +43,7 @@ def test_silent_and_back_take_turns(moments: list[tuple[tuple[str, str, str], ..
     for pair in (A, B):
         kinds = [type(each) for each in told if each.pair == pair]
         assert kinds == [PairSilent, PairBack] * (len(kinds) // 2) + [PairSilent] * (len(kinds) % 2)
-    assert paces.silent == sum(isinstance(each, PairSilent) for each in told) - sum(
+    assert len(paces.silent) == sum(isinstance(each, PairSilent) for each in told) - sum(
         isinstance(each, PairBack) for each in told
     )
 

@@ -24,6 +24,7 @@ from cryptoflow.runtime.metrics import (
     AggregateMetrics,
     FeedMetrics,
     IngestMetrics,
+    MarketMetrics,
     PartMetrics,
     StreamMetrics,
 )
@@ -117,7 +118,8 @@ def recorded(world: World) -> bytes:
     ):
         families: dict[str, Metric] = {}
         for number in range(2):
-            feed = FeedMetrics(frames=1000 * number, trades=900 * number)
+            kraken = MarketMetrics(trades=900 * number, newest_trade_s=float(RECORDED_S), delay_s=0.25)
+            feed = FeedMetrics(frames=1000 * number, trades=900 * number, markets={"Kraken": kraken})
             _leave(world, "ingest_trades", IngestMetrics(feed=feed, acknowledged=900 * number))
             stream = StreamMetrics(lag_trades=3, batch_ms=400)
             figures = AggregateMetrics(input_rows=900 * number, watermark_s=float(FROM_S), stream=stream)

@@ -65,6 +65,8 @@ def test_ingesters_of_different_venues_write_into_one_topic_side_by_side_and_two
             assert isinstance(third.error, AlreadyRunningError)
             assert "already, run-2 on " in str(third.error)
     assert first.error is second.error is None
+    assert first.metrics.feed.markets["Kraken"].trades == first.metrics.feed.trades > 0
+    assert second.metrics.feed.markets.keys() == {"Coinbase"}
     acknowledged = first.metrics.acknowledged + second.metrics.acknowledged
     assert sum(end_offsets(kafka, kafka.topic).values()) == acknowledged
 

@@ -284,6 +284,16 @@ GRAPHS = (
         ("sum(rate(cryptoflow_feed_trades_total[5m]))", "received"),
         ("sum(rate(cryptoflow_ingest_acknowledged_total[5m]))", "acknowledged"),
     )),
+    ("Received", "New trades of each market, a second.", "short", (
+        ("sum by (market) (rate(cryptoflow_market_trades_total[5m]))", "{{market}}"),
+    )),
+    ("On the way", "From the exchange's time of a market's newest trade until that was received.", "s", (
+        ("min by (market) (cryptoflow_market_delay_seconds)", "{{market}}"),
+    )),
+    ("Silence", "How long nothing has come of each market; and its pairs that are silent beyond their pace.", "s", (
+        ("time() - max by (market) (cryptoflow_market_newest_trade_timestamp_seconds)", "{{market}}"),
+        ("sum by (market) (cryptoflow_market_silent_pairs)", "{{market}}: silent pairs"),
+    )),
     ("Into the tables", "Records and rows, a second.", "short", (
         ("sum(rate(cryptoflow_aggregate_input_rows_total[5m]))", "records taken"),
         ("sum(rate(cryptoflow_aggregate_rows_written_total[5m]))", "rows written"),
