@@ -23,6 +23,12 @@ export function amountText(amount) {
   });
 }
 
+/** How many in a second. */
+export function rateText(rate) {
+  if (rate == null) return DASH;
+  return rate < 100 ? `${Math.round(rate * 10) / 10}` : amountText(Math.round(rate));
+}
+
 export function countText(count) {
   return count == null ? DASH : Math.round(count).toLocaleString("en-US");
 }
@@ -59,7 +65,6 @@ export class Clock {
     const timeZone = local ? undefined : "UTC";
     const make = (options) => new Intl.DateTimeFormat("en-GB", { timeZone, ...options });
     this._time = make({ hour: "2-digit", minute: "2-digit" });
-    this._seconds = make({ hour: "2-digit", minute: "2-digit", second: "2-digit" });
     this._day = make({ day: "numeric", month: "short" });
     this._month = make({ month: "short", year: "numeric" });
     this._year = make({ year: "numeric" });
@@ -74,8 +79,9 @@ export class Clock {
     return this._time.format(s * 1000);
   }
 
-  seconds(s) {
-    return this._seconds.format(s * 1000);
+  /** Of the day, 0 to 23. */
+  hour(s) {
+    return Number(this.time(s).slice(0, 2));
   }
 
   day(s) {

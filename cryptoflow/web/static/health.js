@@ -1,6 +1,6 @@
 // The strip that says how all is doing; each part explains itself and leads to Dagster.
 
-import { agoText, amountText, countText } from "./format.js";
+import { agoText, countText, rateText } from "./format.js";
 
 const LATE_MS = 1000;
 const BEHIND_S = 600;
@@ -25,7 +25,7 @@ const PARTS = [
     name: "Trades/s",
     path: "/assets/trades_topic",
     text: "Trades that Kafka takes in a second, of all markets.",
-    value: ({ trades_per_s: rate }) => [rate == null ? "–" : amountText(rate), rate ? "good" : "idle"],
+    value: ({ trades_per_s: rate }) => [rateText(rate), rate ? "good" : "idle"],
   },
   {
     name: "To the page",

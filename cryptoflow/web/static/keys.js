@@ -20,8 +20,8 @@ export function listenToKeys(page, chart) {
 const ACTIONS = {
   "[": (page) => page.stepPair(-1),
   "]": (page) => page.stepPair(1),
-  u: (page) => page.toggleZone(),
-  t: (page) => page.nextTheme(),
+  u: (page) => page.look.toggleZone(),
+  t: (page) => page.look.nextTheme(),
   "?": () => document.getElementById("help").showModal(),
 };
 

@@ -1,11 +1,10 @@
 // What can be chosen: market, pair, length of a candle, and the markets to lay over.
 
+import { nameOf, windowsOf } from "./address.js";
 import { OVER_COLOURS } from "./chart.js";
 import { windowText } from "./format.js";
 
 const $ = (id) => document.getElementById(id);
-
-export const nameOf = ({ market, pair }) => `${market}/${pair}`;
 
 /** Show what is known, and what of it is chosen; `choose` is called with what is chosen in its place. */
 export function showPickers(known, chosen, choose) {
@@ -17,8 +16,7 @@ export function showPickers(known, chosen, choose) {
     pairs.map((each) => each.pair),
     pair,
   );
-  const windows = pairs.find((each) => each.pair === pair).windows.map((each) => each.window_seconds);
-  showWindows(windows, windowS, (wanted) => choose({ ...chosen, windowS: wanted }));
+  showWindows(windowsOf(known, chosen), windowS, (wanted) => choose({ ...chosen, windowS: wanted }));
   showOthers(known, chosen, choose);
   $("title").textContent = `${pair} on ${market}`;
   document.title = `${pair} ${market} · cryptoflow`;

@@ -3,6 +3,9 @@
 import { seconds } from "./candles.js";
 import { amountText, countText, priceText } from "./format.js";
 
+const COLUMNS = 7;
+const HALF_A_DAY = 12;
+const MOST_HOURS = 48;
 const MARKS = { complete: "✓", repaired: "↻", quiet: "·", suspect: "!" };
 
 const cell = (text, className = "") => {
@@ -13,30 +16,46 @@ const cell = (text, className = "") => {
 };
 
 export function showRows(body, rows, clock) {
+  if (!rows.length) {
+    const empty = cell("No row yet: the first comes when a minute is over.", "none");
+    empty.colSpan = COLUMNS;
+    body.replaceChildren(inRow([empty]));
+    return;
+  }
+  let above = null;
   body.replaceChildren(
     ...rows.toReversed().map((row) => {
-      const made = document.createElement("tr");
-      const side = cell(row.direction === "BUY" ? "buy" : "sell", row.direction === "BUY" ? "up" : "down");
-      made.append(
-        cell(clock.time(seconds(row.window_end))),
+      const end = clock.time(seconds(row.window_end));
+      const [buys, same] = [row.direction === "BUY", end === above];
+      above = end;
+      return inRow([
+        cell(end, same ? "same" : ""),
         cell(row.market),
         cell(`${row.fromcoin}-${row.tocurrency}`),
-        side,
+        cell(buys ? "buy" : "sell", buys ? "up" : "down"),
         cell(priceText(row.avgprice), "n"),
         cell(amountText(row.totalquantity), "n"),
         cell(countText(row.counttxns), "n"),
-      );
-      return made;
+      ]);
     }),
   );
 }
 
-/** The hours as small marks, each a button that brings it into sight. */
+function inRow(cells) {
+  const made = document.createElement("tr");
+  made.append(...cells);
+  return made;
+}
+
+/** The hours as small marks, half a day in each line; each is a button that brings it into sight. */
 export function showHours(list, note, hours, clock, onChoose) {
-  const shown = hours.newest(48);
+  const shown = hours.newest(MOST_HOURS);
+  const lines = [...new Set(shown.map((hour) => lineOf(hour, clock)))];
+  const days = lines.map((line) => line.split(",")[0]);
   list.replaceChildren(
+    ...days.map((day, at) => placed("day", day === days[at - 1] ? "12 h" : day, 1, at + 1)),
     ...shown.map((hour) => {
-      const item = document.createElement("li");
+      const item = placed("", "", (clock.hour(hour.time) % HALF_A_DAY) + 2, lines.indexOf(lineOf(hour, clock)) + 1);
       const button = document.createElement("button");
       button.type = "button";
       button.className = `hour ${hour.verdict}`;
@@ -56,6 +75,16 @@ export function showHours(list, note, hours, clock, onChoose) {
     : newest
       ? `${suspect.length} suspect, the newest: ${clock.full(newest.time)}, ${newest.reason}.`
       : `None of the ${shown.length} newest is suspect.`;
+}
+
+const lineOf = ({ time }, clock) => `${clock.day(time)},${clock.hour(time) < HALF_A_DAY}`;
+
+function placed(className, text, column, row) {
+  const item = document.createElement("li");
+  item.className = className;
+  item.textContent = text;
+  item.style.gridArea = `${row} / ${column}`;
+  return item;
 }
 
 export function verdictText(hour) {
