@@ -1,4 +1,5 @@
-"""`python -m benchmarks`: catch-up against Flink SQL, ingest against a client that only receives; `--help` has more.
+"""`python -m benchmarks`: catch-up against Flink SQL, ingest against a client that only receives, and the page under
+load; `--help` has more.
 
 Services and data are made for the run. The ratios count: both sides run in turns, on the same topics, on the same day.
 """
@@ -10,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import catch_up, ingest
+from benchmarks import catch_up, ingest, page
 from benchmarks.catch_up import CRYPTOFLOW, SMALL_SHARE
 from benchmarks.flink import VARIANTS
 from benchmarks.results import circumstances, keep
@@ -86,6 +87,24 @@ def ingest_part(given: argparse.Namespace, kafka: KafkaSettings, console: Consol
     return figures
 
 
+def page_part(
+    given: argparse.Namespace, kafka: KafkaSettings, cassandra: CassandraSettings, console: Console
+) -> dict[str, Any]:
+    """Measure, and print."""
+    figures = page.measure(kafka, cassandra, given.rounds, given.patience)
+    columns = ("ack to page, p50 / p99 ms", "candles/s", "server, cores", "machine, cores", "grown, MiB", "slow ones")
+    table = Table(f"viewers, {page.TRADES_PER_S:,} trades/s", *columns)
+    for row in page.rows(figures["loads"]):
+        table.add_row(*row)
+    console.print(table)
+    rates = figures["ingest_trades_per_s"]
+    console.print(
+        f"Ingest: {rates['without_viewers']:,} trades/s without viewers, {rates['with_viewers']:,} with "
+        f"{page.VIEWERS}: {figures['ingest_ratio']:.2f} x."
+    )
+    return figures
+
+
 def quiet(others_cores: Iterable[float]) -> bool:
     """Whether others left the machine alone in every run: else the ratios are of who was disturbed more."""
     return all(cores <= MOST_OTHERS_CORES for cores in others_cores)
@@ -108,7 +127,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--flink", action=argparse.BooleanOptionalAction, default=True, help="measure Flink SQL too")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="of Flink SQL")
     parser.add_argument("--keep", action="store_true", help="keep the figures of a busy machine too")
-    parser.add_argument("--only", choices=["catch-up", "ingest"], help="one part alone")
+    parser.add_argument("--only", choices=["catch-up", "ingest", "page"], help="one part alone")
     given = parser.parse_args()
     given.trades -= given.trades % (SMALL_SHARE * WRITERS)  # so that all writers have as many
     return given
@@ -118,16 +137,21 @@ def main() -> None:
     """Measure, print tables, and write the file of results."""
     given, console = options(), new_console()
     with services() as (kafka, cassandra):
-        if given.only != "ingest":
+        if given.only in (None, "catch-up"):
             with circumstances() as told:
                 figures = catch_up_part(given, kafka, cassandra, console)
             cores = [cores for engine in figures["engines"].values() for cores in engine["others_cores"]]
             keep_if_quiet(f"catch_up_{given.trades}", told | figures, [] if given.keep else cores, console)
-        if given.only != "catch-up":
+        if given.only in (None, "ingest"):
             with circumstances() as told:
                 figures = ingest_part(given, kafka, console)
             cores = [way["others_cores"] for way in figures["ways"].values()]
             keep_if_quiet("ingest", told | figures, [] if given.keep else cores, console)
+        if given.only in (None, "page"):
+            with circumstances() as told:
+                figures = page_part(given, kafka, cassandra, console)
+            cores = [load["others_cores"] for load in figures["loads"]]
+            keep_if_quiet("page", told | figures, [] if given.keep else cores, console)
 
 
 if __name__ == "__main__":

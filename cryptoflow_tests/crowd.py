@@ -8,6 +8,7 @@ Times are those of the machine's monotonic clock, in s, which all its processes 
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -62,6 +63,25 @@ class Viewer(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():
             self.done.set_exception(ConnectionError("the server dropped a viewer that reads"))
+
+
+def newest_trades(port: int) -> int | None:
+    """How many trades the newest candle has, for who comes new; None: the server does not answer, 0: there is none."""
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=5) as viewer:
+            viewer.sendall(REQUEST)
+            viewer.settimeout(1)
+            data = b""
+            while FIELD not in data:
+                if not (part := viewer.recv(65536)):
+                    return None
+                data += part
+            begin = data.rindex(FIELD) + len(FIELD)
+            return int(data[begin : data.index(b",", begin)])
+    except TimeoutError:
+        return 0
+    except OSError:
+        return None
 
 
 async def _view(port: int, viewers: int, trades: int) -> list[Heard]:
