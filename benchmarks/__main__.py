@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import catch_up, ingest, page
+from benchmarks import catch_up, ingest, page, start
 from benchmarks.catch_up import CRYPTOFLOW, SMALL_SHARE
 from benchmarks.flink import VARIANTS
 from benchmarks.results import circumstances, keep
@@ -105,6 +105,18 @@ def page_part(
     return figures
 
 
+def start_part(
+    given: argparse.Namespace, kafka: KafkaSettings, cassandra: CassandraSettings, console: Console
+) -> dict[str, Any]:
+    """Measure, and print."""
+    figures = start.measure(kafka, cassandra, given.rounds, given.patience)
+    table = Table("a warm start", "first candle row, s", "cores while idle")
+    for way, found in {**figures["ways"], "ratio": figures["ratios"]}.items():
+        table.add_row(way.replace("_", " "), *map(str, found.values()))
+    console.print(table)
+    return figures
+
+
 def quiet(others_cores: Iterable[float]) -> bool:
     """Whether others left the machine alone in every run: else the ratios are of who was disturbed more."""
     return all(cores <= MOST_OTHERS_CORES for cores in others_cores)
@@ -127,7 +139,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--flink", action=argparse.BooleanOptionalAction, default=True, help="measure Flink SQL too")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="of Flink SQL")
     parser.add_argument("--keep", action="store_true", help="keep the figures of a busy machine too")
-    parser.add_argument("--only", choices=["catch-up", "ingest", "page"], help="one part alone")
+    parser.add_argument("--only", choices=["catch-up", "ingest", "page", "start"], help="one part alone")
     given = parser.parse_args()
     given.trades -= given.trades % (SMALL_SHARE * WRITERS)  # so that all writers have as many
     return given
@@ -152,6 +164,10 @@ def main() -> None:
                 figures = page_part(given, kafka, cassandra, console)
             cores = [load["others_cores"] for load in figures["loads"]]
             keep_if_quiet("page", told | figures, [] if given.keep else cores, console)
+        if given.only in (None, "start"):
+            with circumstances() as told:
+                figures = start_part(given, kafka, cassandra, console)
+            keep_if_quiet("start", told | figures, [] if given.keep else figures["others_cores"], console)
 
 
 if __name__ == "__main__":

@@ -170,7 +170,6 @@ def measure(kafka: KafkaSettings, cassandra: CassandraSettings, rounds: int, pat
     without, with_them = (round(median(found)) for found in rates.values())
     return {
         "trades_per_s": TRADES_PER_S,
-        "cores": os.cpu_count(),
         "loads": loads,
         "ingest_trades_per_s": {"without_viewers": without, "with_viewers": with_them},
         "ingest_ratio": round(with_them / without, 3),

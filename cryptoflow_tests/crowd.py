@@ -114,11 +114,12 @@ def _send(server: str, topic: str, trades: int, rate: float) -> list[float]:
     return acknowledged
 
 
-def delays_ms(acknowledged: Sequence[float], heard: Heard) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+def delays_ms(acknowledged: Sequence[float], heard: Heard) -> "np.typing.NDArray[np.float64]":
     """From the acknowledgement of each trade to the first candle that has it: a pair's trades keep their order."""
     when_s, trades = (np.array(column) for column in zip(*heard, strict=True))
     first = np.searchsorted(trades, np.arange(1, len(acknowledged) + 1))
-    return np.maximum(when_s[first] - np.array(acknowledged), 0) * 1000
+    delays: np.typing.NDArray[np.float64] = np.maximum(when_s[first] - np.array(acknowledged), 0) * 1000
+    return delays
 
 
 @contextmanager
