@@ -10,7 +10,7 @@ FAST_WORKERS ?= 4
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java browser prometheus run test test-fast screenshots docs check format lock bench deaths clean
+.PHONY: help setup java browser prometheus run test test-fast screenshots docs check format lock bench deaths faults clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ bench: setup ## Catch-up against Flink SQL, and ingest; into benchmarks/results 
 
 deaths: setup ## Kill each part five times while trades stream; prints the times until all streams again
 	$(BIN)/python -m benchmarks.deaths $(ARGS)
+
+faults: setup ## Lose frames, cut sockets, refuse, kill: at full size, until all is exact again; an hour or two (ARGS="--only month")
+	$(BIN)/python -m benchmarks.faults $(ARGS)
 
 clean: ## Remove the environment and caches; data under .cryptoflow stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

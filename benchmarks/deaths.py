@@ -8,7 +8,7 @@ with the candles that follow from what Kafka holds.
 import argparse
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -16,7 +16,7 @@ from rich.table import Table
 
 from benchmarks.services import services
 from cryptoflow.render import new_console
-from cryptoflow.settings import home
+from cryptoflow.settings import CassandraSettings, KafkaSettings, home
 from cryptoflow_tests.orchestration.deaths import DEATHS, Death, Outcome, scenario
 
 LONGEST_LIFE_S = 5.0
@@ -54,6 +54,28 @@ def sentences(outcome: Outcome) -> list[str]:
     ]
 
 
+def survived(
+    kinds: Iterable[str],
+    times: int,
+    rate: float,
+    seed: int,
+    kafka: KafkaSettings,
+    cassandra: CassandraSettings,
+    say: Callable[[str], None],
+) -> tuple[list[Death], Outcome]:
+    """Each kind of death so many times, in a random order; both tables are exact after them."""
+    rng, deaths = random.Random(seed), list[Death]()
+    every = [kind for kind in kinds for _ in range(times)]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        scenario(Path(folder), kafka, cassandra, home(), rate) as streaming,
+    ):
+        for kind in rng.sample(every, len(every)):
+            deaths.append(streaming.die(kind, after_s=rng.uniform(0, LONGEST_LIFE_S)))
+            say(f"{kind}: all streams again after {deaths[-1].live_s:.1f} s")
+        return deaths, streaming.finish()
+
+
 def main() -> None:
     """Kill, wait, count, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.deaths")
@@ -61,18 +83,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2_000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    rng, console = random.Random(given.seed), new_console()
-    kinds = rng.sample(list(DEATHS) * given.times, len(DEATHS) * given.times)
-    deaths: list[Death] = []
-    with (
-        services() as (kafka, cassandra),
-        tempfile.TemporaryDirectory() as folder,
-        scenario(Path(folder), kafka, cassandra, home(), given.rate) as streaming,
-    ):
-        for kind in kinds:
-            deaths.append(streaming.die(kind, after_s=rng.uniform(0, LONGEST_LIFE_S)))
-            console.print(f"{kind}: all streams again after {deaths[-1].live_s:.1f} s")
-        outcome = streaming.finish()
+    console = new_console()
+    with services() as (kafka, cassandra):
+        deaths, outcome = survived(DEATHS, given.times, given.rate, given.seed, kafka, cassandra, console.print)
     console.print(table_of(deaths), *sentences(outcome), sep="\n")
 
 

@@ -63,7 +63,12 @@ def why_not() -> str:
 
 def set_clock(place: Workplace, ahead_s: float) -> None:
     """Have all Python programs that work for a place go by a clock that is wrong."""
-    (place.folder / "sitecustomize.py").write_text(CLOCK.format(ahead_s=ahead_s))
+    run_first(place, CLOCK.format(ahead_s=ahead_s))
+
+
+def run_first(place: Workplace, code: str) -> None:
+    """Have all Python programs that work for a place run some lines before anything else."""
+    (place.folder / "sitecustomize.py").write_text(code)
     place.env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(place.folder), os.environ.get("PYTHONPATH"))))
 
 

@@ -57,14 +57,14 @@ class Workplace:
     folder: Path
     env: dict[str, str] = field(default_factory=dict)
 
-    def process(self, *command: str) -> "subprocess.Popen[str]":
-        """Start `python -m COMMAND...`."""
+    def process(self, *command: str, output: int = subprocess.PIPE) -> "subprocess.Popen[str]":
+        """Start `python -m COMMAND...`; its output and errors go to a file, or a pipe."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CRYPTO")}
         return subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=self.folder,
             env=inherited | self.env,
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,

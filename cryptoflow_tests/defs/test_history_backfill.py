@@ -1,24 +1,20 @@
 """A month of a pair's past by a Dagster backfill that is killed: all of it in the topic, and hardly a page asked twice.
 
 The venue is a simulator of Coinbase with few trades, asked at the pace that is kept with the venue itself.
+`python -m benchmarks.faults --only month` has a million, kills more, and goes on to the candles.
 """
 
-import random
-import time
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 
-from cryptoflow.defs.assets import VENUE_HISTORY
 from cryptoflow.model.trade import read_trade
 from cryptoflow.testing import Faults, Simulator, SimulatorConfig
-from cryptoflow_tests.dagster_dev import DagsterDev, Run, awaited, kill
-from cryptoflow_tests.defs.test_backfill import LAUNCH, PARTITIONS
+from cryptoflow_tests.dagster_dev import DagsterDev
+from cryptoflow_tests.defs.month import DAYS, check_requests, fetched, kills_of
 from cryptoflow_tests.exactness import kafka as kafka_of
 from cryptoflow_tests.running import Workplace
 from cryptoflow_tests.topics import read_topic
 
-DAYS = 30
 FIRST = date(2026, 10, 1)
 END_S = datetime(2026, 10, 31, 6, tzinfo=UTC).timestamp()
 SUB = "0~Coinbase~BTC~USD"
@@ -33,9 +29,6 @@ MOST_ASKED = 40
 """Requests before a run is killed, at most."""
 
 DONE_S = 220.0
-
-SEEKING = 8
-"""Requests that it takes at most to find the end of a day."""
 
 
 def history(simulator: Simulator) -> list[str]:
@@ -53,42 +46,11 @@ def test_a_month_is_fetched_to_the_last_trade_whatever_is_killed(place: Workplac
         place.env |= {"CRYPTOFLOW_SOURCE": "coinbase", "COINBASE_REST_URL": simulator.rest_url}
         place.env |= {"CRYPTOFLOW_SUBSCRIPTIONS": SUB}
         with DagsterDev(place) as dagster:
-            runs = backfilled(dagster, simulator)
-            counts = dagster.graphql(PARTITIONS, asset={"path": [VENUE_HISTORY]})["answer"]["partitionStats"]
-        assert counts == {"numMaterialized": DAYS, "numFailed": 0, "numMaterializing": 0}
-        assert [run.status for run in runs] == ["SUCCESS", *["FAILURE"] * KILLS]
+            fetched(dagster, simulator, "Coinbase~BTC~USD", FIRST, kills_of(KILLS, MOST_ASKED, 7), DONE_S)
         kafka = kafka_of(place)
         found = Counter(read_trade(record.value).id for record in read_topic(kafka, kafka.history_topic))
         wanted = history(simulator)
         assert len(wanted) > 30_000
         assert {*found} - {*wanted} == {str(int(wanted[0]) - 1), str(int(wanted[-1]) + 1)}
         assert {*wanted} <= {*found}
-        asked = simulator.tally
-        assert not asked.broken
-        pages = {target: times for target, times in asked.requests.items() if "after" in target}
-        again = sum(times - 1 for times in pages.values()) - asked.refused["rest_too_many"]
-        assert again <= KILLS * SEEKING  # what was in flight, and the look for the end of a day before its first page
-        assert len(pages) <= len(wanted) / 1000 * 1.2 + DAYS * (2 + SEEKING)
-
-
-def backfilled(dagster: DagsterDev, simulator: Simulator) -> list[Run]:
-    """The runs of a backfill that are killed but for the last one, the newest first."""
-    names = [f"{FIRST + timedelta(days=number)}|Coinbase~BTC~USD" for number in range(DAYS)]
-    given = {"assetSelection": [{"path": [VENUE_HISTORY]}], "partitionNames": names}
-    assert dagster.graphql(LAUNCH, given=given)["answer"]["backfillId"]
-    rng, until_s = random.Random(7), time.monotonic() + DONE_S
-    for _ in range(KILLS):
-        enough = simulator.tally.requests.total() + rng.randint(MOST_ASKED // 4, MOST_ASKED)
-        awaited(partial(has_asked, simulator, enough), "requests of a run", until_s - time.monotonic())
-        kill(worker for run in dagster.runs() if (worker := dagster.worker(run.run_id)))
-
-    def over() -> list[Run]:
-        runs = dagster.runs()
-        return runs if runs[0].status == "SUCCESS" else []
-
-    return awaited(over, "the end of the backfill", until_s - time.monotonic())
-
-
-def has_asked(simulator: Simulator, requests: int) -> bool:
-    """Whether so many requests have come."""
-    return simulator.tally.requests.total() >= requests
+        check_requests(simulator, len(wanted), KILLS)
