@@ -25,7 +25,7 @@ from cryptoflow.web.api import router
 TOPICS = {
     "": "The trades, keyed `{M}~{FSYM}~{TSYM}`: a pair's are in one partition, in order.",
     ".deadletter": "Frames that could not be read, as they came; headers `reason`, `source`, and where they lay.",
-    ".gaps": "What the feed did not send, and what became of it; read by fillers and repairs.",
+    ".gaps": "What the feed did not send and is to be filled, and where each pair stood when it last paused.",
     ".history": "Trades that were filled in or fetched from the past; read by batches only.",
     ".leases": "Who carries trades into the topic.",
 }

@@ -7,13 +7,13 @@ the feed's event loop, which waits for nothing: requests, and what is done with 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from cryptoflow.errors import FeedError, FeedRefusedError
 from cryptoflow.feeds.events import NotFilling
-from cryptoflow.feeds.gaps import Filled, Gap, Unfilled
+from cryptoflow.feeds.gaps import Filled, Gap, Newest, Standing, Unfilled
 from cryptoflow.feeds.ledger import Ledger
 from cryptoflow.feeds.past import pages
 from cryptoflow.feeds.recent import RecentTrades
@@ -98,13 +98,14 @@ class Filler:
         self._rest, self._ledger, self._recent = rest, ledger, recent
         self._past, self._limit_s, self._tell, self._count = filling.past, filling.limit_s, tell, count
         self._spans: deque[_Span] = deque(maxlen=MAX_SPANS)
-        self._kept: dict[Pair, list[Gap]] = {}
+        self._kept: dict[Pair, Standing] = {}
+        self._newest: dict[Pair, Newest] = {}
 
-    def restore(self, gaps: Iterable[Gap]) -> None:
-        """Take the gaps that an earlier run has put down."""
-        for gap in gaps:
-            if self._ledger.has(gap.pair):
-                self._kept.setdefault(gap.pair, []).append(gap)
+    def restore(self, standings: Mapping[Pair, Standing]) -> None:
+        """Take what an earlier run has put down."""
+        self._kept = {pair: standing for pair, standing in standings.items() if self._ledger.has(pair)}
+        for standing in self._kept.values():
+            for gap in standing.gaps:
                 self.note(gap)
 
     def note(self, gap: Gap) -> None:
@@ -122,11 +123,19 @@ class Filler:
         await asyncio.gather(self._fill_on(), self._keep_on())
 
     async def keep(self) -> None:
-        """Put the open gaps down, where they have changed, so that a later run goes on with them."""
-        gaps = {pair: [*found, *self._spans_of(pair)] for pair, found in self._ledger.gaps()}
-        if changed := {pair: found for pair, found in gaps.items() if found != self._kept.get(pair, [])}:
+        """Put down how pairs stand, where that has changed, so that a later run goes on from there."""
+        found = {
+            pair: Standing((*gaps, *self._spans_of(pair)), self._paused_at(pair)) for pair, gaps in self._ledger.gaps()
+        }
+        if changed := {pair: each for pair, each in found.items() if each != self._kept.get(pair, Standing())}:
             await aside(partial(self._past.keep, changed))
-            self._kept = gaps
+            self._kept = found
+
+    def _paused_at(self, pair: Pair) -> Newest:
+        """The newest trade of a pair, if it was that at the last look too; else that of its last pause."""
+        newest, before = self._ledger.newest(pair), self._newest.get(pair)
+        self._newest[pair] = newest
+        return newest if newest == before else self._kept.get(pair, Standing()).newest
 
     def _spans_of(self, pair: Pair) -> Iterator[Gap]:
         return (span.gap for span in self._spans if span.gap.pair == pair)

@@ -1,7 +1,7 @@
 """Gaps of a feed: trades of a pair that did not come, how they are told, and what the log tells of an earlier run."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from cryptoflow.model.trade import Pair, Trade
 from cryptoflow.model.window import utc_time
@@ -82,6 +82,24 @@ class Unfilled:
 Told = Gap | Filled
 
 
+Newest = tuple[int, int] | None
+"""The number of a pair's newest trade, and its exchange time in ns; None: it has no numbers, or nothing has come."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a pair stands, for a later run to go on from.
+
+    Attributes:
+        gaps: what is to be filled.
+        newest: its newest trade, put down in each pause. A pair that is quiet among busy ones has none at the log's
+            end, as far as that is read; what is there is newer.
+    """
+
+    gaps: tuple[Gap, ...] = ()
+    newest: Newest = None
+
+
 @dataclass(frozen=True)
 class Earlier:
     """What the log has of an earlier run of the same feed; trades in any order.
@@ -89,9 +107,14 @@ class Earlier:
     Attributes:
         trades: the last ones of each pair that came live.
         filled: the last ones that were filled in.
-        gaps: what was to be filled.
+        standings: what was put down of pairs.
     """
 
     trades: Sequence[Trade] = ()
     filled: Sequence[Trade] = ()
-    gaps: Sequence[Gap] = ()
+    standings: Mapping[Pair, Standing] = field(default_factory=dict)
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """All that was to be filled."""
+        return [gap for standing in self.standings.values() for gap in standing.gaps]

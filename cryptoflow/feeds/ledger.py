@@ -9,21 +9,18 @@ What is missing and told is to be filled: the ledger says what of it to ask for 
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
 
-from cryptoflow.feeds.gaps import Earlier, Gap, Told
+from cryptoflow.feeds.gaps import Earlier, Gap, Newest, Standing, Told
 from cryptoflow.feeds.numbers import NOTHING, PairState
 from cryptoflow.model.trade import Pair, Trade
 from cryptoflow.venues.past import Wanted
 from cryptoflow.venues.reading import subscribed_pairs
 
-OfPair = TypeVar("OfPair", Trade, Gap)
 
-
-def _by_pair(things: Iterable[OfPair]) -> dict[Pair, list[OfPair]]:
-    found: dict[Pair, list[OfPair]] = defaultdict(list)
-    for thing in things:
-        found[thing.pair].append(thing)
+def _by_pair(trades: Iterable[Trade]) -> dict[Pair, list[Trade]]:
+    found: dict[Pair, list[Trade]] = defaultdict(list)
+    for trade in trades:
+        found[trade.pair].append(trade)
     return found
 
 
@@ -47,9 +44,9 @@ class Ledger:
 
         Holes between its trades, and its gaps, are told no more, and to be filled.
         """
-        trades, filled, gaps = _by_pair(earlier.trades), _by_pair(earlier.filled), _by_pair(earlier.gaps)
+        trades, filled = _by_pair(earlier.trades), _by_pair(earlier.filled)
         for pair, state in self._pairs.items():
-            state.restore(trades[pair], filled[pair], gaps[pair])
+            state.restore(trades[pair], filled[pair], earlier.standings.get(pair, Standing()))
             if state.next is not None or state.latest_ns is not None:
                 state.lost(now_ns, reason)
 
@@ -91,6 +88,10 @@ class Ledger:
         """The (first, last) numbers of each stretch of a pair that has not come, in order."""
         state = self._pairs.get(pair)
         return [(hole.first, hole.last) for hole in state.holes] if state else []
+
+    def newest(self, pair: Pair) -> Newest:
+        """The newest trade of a pair that no hole comes before but for those that are told."""
+        return self._pairs[pair].newest
 
     # Of what is to be filled
 

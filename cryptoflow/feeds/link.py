@@ -133,7 +133,7 @@ class Link:
                 self.recent.add(trade)
         self.ledger.restore(earlier, time.time_ns(), "no run was receiving")
         if self.filler:
-            self.filler.restore(earlier.gaps)
+            self.filler.restore(earlier.standings)
 
     def stop(self) -> None:
         """Leave the venue and end."""

@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from cryptoflow.feeds.gaps import Filled, Gap, Told
+from cryptoflow.feeds.gaps import Filled, Gap, Newest, Standing, Told
 from cryptoflow.feeds.holes import FAR_BACK, NOT_SENT, Hole, before, between, in_order
 from cryptoflow.model.trade import Pair, Trade
 from cryptoflow.venues.past import Wanted
@@ -64,15 +64,22 @@ class PairState:
             last_ns = self.latest_ns if self.next is None else self.top_ns
             self.outage = _Outage(now_ns if last_ns is None else last_ns, reason)
 
-    def restore(self, trades: Sequence[Trade], filled: Iterable[Trade], gaps: Iterable[Gap]) -> None:
+    @property
+    def newest(self) -> Newest:
+        if self.untold:
+            hole = next(hole for hole in self.holes if hole.told is None)
+            return hole.first - 1, hole.from_ns
+        return None if self.next is None else (self.next - 1, self.top_ns)
+
+    def restore(self, trades: Sequence[Trade], filled: Iterable[Trade], standing: Standing) -> None:
         """Take over what an earlier run has left, as `Ledger.restore` says."""
         for trade in trades:
             if trade.sequence is None:
                 self._note(trade)
-        numbered = in_order(trades)
-        # Without a trade of it in reach, what has come is known up to the newest gap alone.
+        # Without a trade of it in reach, what has come is known up to its last pause, or the newest gap alone.
+        numbered = in_order(trades) or dict([standing.newest] if standing.newest else [])
         begin = min(numbered) if numbered else MAX_NUMBER
-        self.holes = sorted((*before(begin, gaps), *between(numbered)), key=lambda hole: hole.first)
+        self.holes = sorted((*before(begin, standing.gaps), *between(numbered)), key=lambda hole: hole.first)
         for hole in self.holes:
             hole.told = self._gap([hole])
         if numbered:

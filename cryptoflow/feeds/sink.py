@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from cryptoflow.feeds.gaps import Gap
+from cryptoflow.feeds.gaps import Standing
 from cryptoflow.model.trade import Pair, Trade
 from cryptoflow.venues.events import Recorded, Unreadable
 
@@ -32,5 +32,5 @@ class Past(Protocol):
             venue: its name.
         """
 
-    def keep(self, gaps: Mapping[Pair, Sequence[Gap]]) -> None:
-        """Take all open gaps of some pairs, in place of those that these had."""
+    def keep(self, standings: Mapping[Pair, Standing]) -> None:
+        """Take how some pairs stand, in place of how they stood."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import msgspec
 
 from cryptoflow.feeds.filler import Filling
-from cryptoflow.feeds.gaps import Earlier, Gap
+from cryptoflow.feeds.gaps import Earlier, Standing
 from cryptoflow.feeds.source import Feed
 from cryptoflow.kafka_io.history import HistoryProducer
 from cryptoflow.kafka_io.tail import ENOUGH_BLOCKS, last_trades, newest_values
@@ -24,11 +25,11 @@ MOST_KEPT = 5_000
 GAP = "gap"
 """Why trades of the past are fetched."""
 
-_gaps_decoder = msgspec.json.Decoder(list[Gap])
+_decoder = msgspec.json.Decoder(Standing)
 
 
 class FilledGaps:
-    """Puts what was filled, and what is to be, into Kafka; a feed's Past."""
+    """Puts what was filled, and where pairs stand, into Kafka; a feed's Past."""
 
     def __init__(self, producer: HistoryProducer) -> None:
         self._producer = producer
@@ -37,10 +38,10 @@ class FilledGaps:
         """As `Past` says."""
         self._producer.put(trades, unreadable, source, venue)
 
-    def keep(self, gaps: Mapping[Pair, Sequence[Gap]]) -> None:
+    def keep(self, standings: Mapping[Pair, Standing]) -> None:
         """As `Past` says; one record for each pair."""
-        records = {kafka_key(pair): msgspec.json.encode(found[:MOST_KEPT]) for pair, found in gaps.items()}
-        self._producer.put_gaps(records)
+        kept = {pair: replace(each, gaps=each.gaps[:MOST_KEPT]) for pair, each in standings.items()}
+        self._producer.put_gaps({kafka_key(pair): msgspec.json.encode(each) for pair, each in kept.items()})
 
 
 def earlier_of(kafka: KafkaSettings, feed: Feed) -> Earlier:
@@ -60,16 +61,16 @@ def earlier_of(kafka: KafkaSettings, feed: Feed) -> Earlier:
     if not feed.has_past:
         return Earlier(trades)
     filled = last_trades(kafka, kafka.history_topic, venues, taken, FILLED_WITHIN_S, ENOUGH_BLOCKS)
-    gaps = [gap for value in newest_values(kafka, kafka.gaps_topic).values() for gap in _read(value)]
-    return Earlier(trades, filled, [gap for gap in gaps if gap.pair in venues])
+    put_down = newest_values(kafka, kafka.gaps_topic)
+    return Earlier(trades, filled, {pair: _read(put_down.get(kafka_key(pair), b"")) for pair in venues})
 
 
-def _read(value: bytes) -> list[Gap]:
-    """The gaps in a record; what can't be read is as good as lost: the log's end tells the newest ones."""
+def _read(value: bytes) -> Standing:
+    """How a pair stood; what can't be read is as good as lost: the log's end tells the newest gaps."""
     try:
-        return _gaps_decoder.decode(value)
+        return _decoder.decode(value)
     except msgspec.DecodeError:
-        return []
+        return Standing()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 from cryptoflow.feeds.client import VenuesClient
 from cryptoflow.feeds.endpoint import Endpoint
 from cryptoflow.feeds.filler import Filling
-from cryptoflow.feeds.gaps import Earlier, Gap
+from cryptoflow.feeds.gaps import Earlier, Gap, Standing
 from cryptoflow.feeds.link import Patience
 from cryptoflow.model.trade import Pair, Trade
 from cryptoflow.simulator.config import VenueName
@@ -34,15 +34,15 @@ class RecordingPast:
 
     trades: list[Trade] = field(default_factory=list)
     sources: set[str] = field(default_factory=set)
-    gaps: dict[Pair, Sequence[Gap]] = field(default_factory=dict)
+    standings: dict[Pair, Standing] = field(default_factory=dict)
 
     def put(self, trades: Sequence[Recorded], unreadable: Sequence[Unreadable], source: str, venue: str) -> None:
         assert not unreadable
         self.trades += [trade for trade, _ in trades]
         self.sources.add(source)
 
-    def keep(self, gaps: Mapping[Pair, Sequence[Gap]]) -> None:
-        self.gaps.update(gaps)
+    def keep(self, standings: Mapping[Pair, Standing]) -> None:
+        self.standings.update(standings)
 
     @property
     def ids(self) -> list[int]:
@@ -50,7 +50,7 @@ class RecordingPast:
 
     @property
     def open(self) -> list[Gap]:
-        return [gap for gaps in self.gaps.values() for gap in gaps]
+        return [gap for standing in self.standings.values() for gap in standing.gaps]
 
 
 class TradeSink(RecordingSink):

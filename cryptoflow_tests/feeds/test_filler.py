@@ -11,7 +11,7 @@ import pytest
 from cryptoflow.feeds import filler as module
 from cryptoflow.feeds import numbers
 from cryptoflow.feeds.events import NotFilling
-from cryptoflow.feeds.gaps import Earlier, Gap, Unfilled
+from cryptoflow.feeds.gaps import Earlier, Gap, Standing, Unfilled
 from cryptoflow.model.trade import NS_PER_S, Trade
 from cryptoflow.simulator.config import VenueName
 from cryptoflow.venues.events import Recorded, Unreadable
@@ -73,7 +73,7 @@ def test_what_runs_that_were_killed_had_to_fill_the_next_one_fills() -> None:
                 wait_for_more(lambda: running.sink.ids, 50)
                 trades += sink_of(running).trades
             # The end of the log alone is in reach: what lacks from before it is in the gaps that were put down.
-            earlier = Earlier(trades[-30:], past.trades[-30:], past.open)
+            earlier = Earlier(trades[-30:], past.trades[-30:], past.standings)
             wait_for_more(lambda: traded(simulator), 50)
         assert past.ids == []
         with receiving(simulator, past, earlier) as running:
@@ -89,9 +89,25 @@ def test_gaps_that_were_filled_when_the_run_was_killed_are_no_more_put_down_by_t
             wait_for(lambda: len(running.sink.ids) > 10)
         trades = sink_of(running).trades
         gap = Gap(*trades[0].pair, 0, trades[5].event_time_ns, "cut", ((int(trades[4].id), int(trades[4].id)),))
-        past.gaps[gap.pair] = [gap]
-        with receiving(simulator, past, Earlier(trades[5:], [trades[4]], past.open)):
+        past.standings[gap.pair] = Standing((gap,))
+        with receiving(simulator, past, Earlier(trades[5:], [trades[4]], past.standings)):
             wait_for(lambda: past.open == [])
+
+
+def test_what_a_quiet_pair_has_traded_between_two_runs_is_filled_though_its_last_trade_is_far_back_in_the_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Among busy pairs the end of the log, as far as it is read, has none of its trades."""
+    monkeypatch.setattr(module, "KEEP_S", 0.05)
+    past = RecordingPast()
+    with market("binance", rate=4) as simulator:
+        with receiving(simulator, past) as running:
+            wait_for(lambda: any(standing.newest for standing in past.standings.values()))
+        first = live(running)[0]
+        have = {*live(running)}
+        wait_for_more(lambda: traded(simulator), 3)
+        with receiving(simulator, past, Earlier(standings=past.standings)) as running:
+            wait_until_whole(simulator, first, lambda: {*have, *live(running), *past.ids})
 
 
 def test_ids_that_no_trade_has_are_given_up_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +130,7 @@ def test_a_gap_that_is_known_by_its_times_alone_is_filled_too(monkeypatch: pytes
         wait_for(lambda: len(traded(simulator)) > 300)
         gone = list(simulator.trades(SUBS["binance"]))[50:150]
         gap = Gap(*gone[0].pair, gone[0].event_time_ns, gone[-1].event_time_ns, "no run")
-        with receiving(simulator, past, Earlier(gaps=[gap])) as running:
+        with receiving(simulator, past, Earlier(standings={gap.pair: Standing((gap,))})) as running:
             wait_for(lambda: len(past.ids) >= len(gone) and past.open == [])
             wait_for(lambda: running.client.stats.filled >= len(gone))
     assert {int(trade.id) for trade in gone} <= set(past.ids)

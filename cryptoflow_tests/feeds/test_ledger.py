@@ -10,7 +10,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryptoflow.feeds.gaps import Earlier, Filled, Gap, Told
+from cryptoflow.feeds.gaps import Earlier, Filled, Gap, Standing, Told
 from cryptoflow.feeds.holes import NOT_SENT
 from cryptoflow.feeds.ledger import Ledger
 from cryptoflow.feeds.numbers import BEGUN_ANEW, MAX_HOLES
@@ -496,13 +496,31 @@ def test_what_an_earlier_run_was_to_fill_is_asked_for_though_the_log_has_nothing
     # (gap 5 to 7)   the log: #90 #91     |    (no trade in reach, gap 5 to 7)
     for trades, next_to in (([nth(90), nth(91)], 92), ([], 8)):
         ledger = Ledger(SUBSCRIPTIONS, PATIENCE_S)
-        ledger.restore(Earlier(trades, [nth(6)], [hole(5, 7)]), NOW_NS, "no run")
+        ledger.restore(Earlier(trades, [nth(6)], {PAIR: Standing((hole(5, 7),))}), NOW_NS, "no run")
         assert ledger.missing(PAIR) == [(5, 5), (7, 7)]
         assert told(ledger, [nth(95)], now_s=5) == []
         assert ledger.missing(PAIR) == [(5, 5), (7, 7), (next_to, 94)]
         assert ask(ledger) == (5, 7)
         [filled] = answer(ledger, range(1, 96))
         assert isinstance(filled, Filled)
+
+
+def test_a_pair_with_no_trade_in_reach_goes_on_from_its_last_pause_and_not_from_behind_a_hole_that_was_not_told() -> (
+    None
+):
+    # #10 #11  (#12 is lacking, and no gap yet)  #13
+    ledger = Ledger(SUBSCRIPTIONS, PATIENCE_S)
+    assert ledger.newest(PAIR) is None
+    told(ledger, [nth(10), nth(11), nth(13)])
+    assert ledger.newest(PAIR) == (11, nth(11).event_time_ns)
+    ledger.due(PATIENCE_S)
+    assert ledger.newest(PAIR) == (13, nth(13).event_time_ns)
+    for trades, first in (([], 14), ([nth(20)], 21)):
+        second = Ledger(SUBSCRIPTIONS, PATIENCE_S)
+        standing = Standing((hole(12, 12),), (13, nth(13).event_time_ns))
+        second.restore(Earlier(trades, standings={PAIR: standing}), NOW_NS, "no run")
+        told(second, [nth(30)])
+        assert second.missing(PAIR) == [(12, 12), (first, 29)]
 
 
 def test_numbers_that_began_anew_before_the_end_of_the_log_are_no_hole() -> None:
@@ -515,7 +533,7 @@ def test_numbers_that_began_anew_before_the_end_of_the_log_are_no_hole() -> None
 def test_whatever_the_log_keeps_of_a_killed_run_the_next_one_fills_all_that_it_lacks(
     lost: set[int], filled: set[int], end: int, kept: int, off: int, data: st.DataObject
 ) -> None:
-    """The first run is killed at `end`: it had put its gaps down a little before, the end of the log keeps the rest.
+    """The first run is killed at `end`: it had put down a little before where it stood, the log's end keeps the rest.
 
     What was in reach of the log's end had been told or not, and some had been filled.
     """
@@ -524,14 +542,15 @@ def test_whatever_the_log_keeps_of_a_killed_run_the_next_one_fills_all_that_it_l
     ledger = Ledger(SUBSCRIPTIONS, PATIENCE_S)
     told(ledger, map(nth, live))
     told_until = live[-max(kept, 1) :][0]
-    put_down = [
-        gap
-        for gap in (ledger.due(PATIENCE_S) and dict(ledger.gaps())[PAIR])
-        if gap.holes[0][0] <= told_until or data.draw(st.booleans())
-    ]
+    gaps = ledger.due(PATIENCE_S) and dict(ledger.gaps())[PAIR]
+    put_down = [gap for gap in gaps if gap.holes[0][0] <= told_until or data.draw(st.booleans())]
+    untold = min((gap.holes[0][0] for gap in gaps if gap not in put_down), default=end)
+    pause = data.draw(st.sampled_from([None, *(number for number in live if number < untold)]))
+    newest = None if pause is None else (pause, nth(pause).event_time_ns)
     second = Ledger(SUBSCRIPTIONS, PATIENCE_S)
     in_reach = live[-kept:] if kept else []
-    second.restore(Earlier([*map(nth, in_reach)], [*map(nth, filled)], put_down), NOW_NS, "no run")
+    standings = {PAIR: Standing((*put_down,), newest)}
+    second.restore(Earlier([*map(nth, in_reach)], [*map(nth, filled)], standings), NOW_NS, "no run")
     after = range(end + off + 1, top + 1)
     told(second, map(nth, after), now_s=1)
     second.due(1 + PATIENCE_S)
@@ -545,7 +564,7 @@ def test_whatever_the_log_keeps_of_a_killed_run_the_next_one_fills_all_that_it_l
         second.filled(trades)
         second.asked(wanted, 0, now_s, 0)
     assert second.missing(PAIR) == []
-    if in_reach or put_down:
+    if in_reach or put_down or newest:
         begin = live[0]
         assert set(range(begin, top + 1)) <= {*live, *filled, *found, *after}
     if in_reach:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cryptoflow.feeds.gaps import Gap, Standing
 from cryptoflow.feeds.source import Feed
 from cryptoflow.kafka_io.history import HistoryProducer
 from cryptoflow.kafka_io.tail import newest_values
@@ -35,6 +36,7 @@ from cryptoflow_tests.topics import read_topic
 RUN = """
 import sys
 from pathlib import Path
+from cryptoflow.feeds.gaps import Gap, Standing
 from cryptoflow.feeds.source import Feed
 from cryptoflow.pipeline.ingest import ingest
 from cryptoflow.pipeline.part import RunContext
@@ -99,7 +101,7 @@ def ids(trades: list[Trade], simulator: Simulator) -> set[int]:
 
 def put_down(kafka: KafkaSettings) -> int:
     """How many gaps stand in the topic of gaps."""
-    return sum(len(json.loads(value)) for value in newest_values(kafka, kafka.gaps_topic).values())
+    return sum(len(json.loads(value)["gaps"]) for value in newest_values(kafka, kafka.gaps_topic).values())
 
 
 def test_three_venues_that_lose_frames_and_sockets_and_two_runs_that_are_killed_leave_no_hole(
@@ -163,14 +165,20 @@ def test_the_next_run_begins_where_the_log_ends_and_takes_only_trades_of_its_own
         assert not any(str(trade.sequence) == trade.id for trade in found[1])
 
 
-def test_gaps_that_can_not_be_read_stop_no_start(kafka: KafkaSettings, tmp_path: Path) -> None:
+def test_what_was_put_down_is_read_again_and_what_can_not_be_read_stops_no_start(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
     with market("coinbase", 100) as simulator:
         feed = feed_of(simulator)
         with ingesting(feed, kafka, tmp_path):
             wait_for(lambda: bool(in_topic(kafka, kafka.topic)))
         with HistoryProducer(kafka, "gap") as producer:
+            past, pair = module.FilledGaps(producer), ("Coinbase", "BTC", "USD")
+            standing = Standing((Gap(*pair, 1, 3, "cut", ((5, 6), (8, 8))),), (9, 7))
+            past.keep({pair: standing, ("Coinbase", "ETH", "USD"): standing})
+            assert earlier_of(kafka, feed).standings == {pair: standing}
             producer.put_gaps({b"Coinbase~BTC~USD": b"garbage"})
-        assert earlier_of(kafka, feed).gaps == []
+        assert earlier_of(kafka, feed).standings == {pair: Standing()}
 
 
 @pytest.mark.usefixtures("one_spark")
