@@ -189,13 +189,13 @@ def test_an_hour_that_is_off_is_suspect_until_it_agrees_again(world: World) -> N
 
 def test_verdicts_are_left_as_they_are_while_a_repair_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agreement, "WAIT_S", 1e-9)
-    monkeypatch.setattr(lease, "TTL_S", 1.0)
+    monkeypatch.setattr(lease, "TTL_S", 6.0)
     with market("binance", klines_off=0.3) as simulator:
         known(world, "binance", simulator)
         world.repair(START)
         days, said = found(world, "binance", simulator), list[str]()
         holder = Holder.current("", world.home)
-        with lease.held(world.session, lease.REPAIR, holder, "repairs", ttl_s=1.0):
+        with lease.held(world.session, lease.REPAIR, holder, "repairs", ttl_s=6.0):
             agreement.put_down(world.session, world.kafka, world.cassandra, days, holder, said.append)
     [sentence] = said
     assert "until a later comparison. Another run repairs" in sentence

@@ -6,7 +6,7 @@ import json
 import socket as sockets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -383,8 +383,9 @@ def test_more_than_five_frames_a_second_end_a_socket_at_binance() -> None:
             received(BINANCE, socket, 20)
         assert not simulator.tally.broken
         with subscribed(BINANCE, simulator) as socket:
-            for _ in range(12):
-                socket.ping()
+            with suppress(ConnectionClosed):  # before all are sent, if the simulator is quick
+                for _ in range(12):
+                    socket.ping()
             closed = until_closed(socket)[1]
         assert closed.rcvd is not None
         assert closed.rcvd.code == 1008
