@@ -108,7 +108,6 @@ class StreamMetrics(Metrics, frozen=True):
 
     lag_trades: Annotated[int | None, _gauge("trades in Kafka and in no committed batch")] = None
     rows_per_s: Annotated[float | None, _gauge("rows that the newest batch took in a second")] = None
-    state_rows: Annotated[int | None, _gauge("rows of the stream's state")] = None
     batch_ms: Annotated[int | None, _gauge("how long the newest batch took")] = None
 
 

@@ -29,6 +29,8 @@ NO_ROWS_NO_PLAN = "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRela
 STATE_STORE = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
 """Keeps the state of ten minutes of trade identities off the JVM's heap."""
 
+COUNT_STATE_ROWS = "spark.sql.streaming.stateStore.rocksdb.trackTotalNumberOfRows"
+
 LOGGING = Path(__file__).with_name("log4j2.properties").absolute()
 """What Spark logs."""
 
@@ -55,6 +57,8 @@ def session_config(settings: SparkSettings, home: Path, connector: bool = False)
         "spark.sql.streaming.stateStore.providerClass": STATE_STORE,
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
         "spark.sql.streaming.stateStore.rocksdb.boundedMemoryUsage": "true",
+        # To count the rows of the state, each would be looked up once more when it is written: a third of its cost.
+        COUNT_STATE_ROWS: "false",
         # The state of one batch is what the next one reads: keeping 100 old versions only fills the disk.
         "spark.sql.streaming.minBatchesToRetain": "10",
         "spark.sql.streaming.metricsEnabled": "false",

@@ -192,7 +192,6 @@ class CandleStream:
         return StreamMetrics(
             lag_trades=self._lag(source_offsets(latest)) if latest else None,
             rows_per_s=newest.processedRowsPerSecond,
-            state_rows=sum(operator.numRowsTotal for operator in newest.stateOperators),
             batch_ms=newest.batchDuration,
         )
 

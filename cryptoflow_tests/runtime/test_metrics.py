@@ -50,9 +50,9 @@ def test_a_group_and_its_part_share_no_name() -> None:
 
 @given(numbers, numbers, numbers)
 def test_what_is_not_known_is_left_out(lag: int | None, waiting: int | None, rows: int | None) -> None:
-    stream = StreamMetrics(lag_trades=lag, state_rows=rows)
+    stream = StreamMetrics(lag_trades=lag, batch_ms=rows)
     told = AggregateMetrics(waiting_trades=waiting, stream=stream).figures()
-    known = {"lag_trades": lag, "waiting_trades": waiting, "state_rows": rows}
+    known = {"lag_trades": lag, "waiting_trades": waiting, "batch_ms": rows}
     assert {name: told.get(name) for name in known} == known
     assert None not in told.values()
 
