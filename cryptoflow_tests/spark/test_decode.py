@@ -14,7 +14,7 @@ from cryptoflow.errors import UnreadableFrameError
 from cryptoflow.model.candle import id_order
 from cryptoflow.model.trade import BUY, MAX_AHEAD_S, NS_PER_S, SELL, Trade, read_trade, write_trade
 from cryptoflow.model.window import EPOCH
-from cryptoflow.spark.decode import NO_NUMBER, REFUSED, TOO_FAR_AHEAD, TRADES, decoder, id_number, refused
+from cryptoflow.spark.decode import FRAMES, NO_NUMBER, REFUSED, TOO_FAR_AHEAD, TRADES, decoder, id_number, refused
 from cryptoflow.testing import SimulatorConfig, frames
 from cryptoflow_tests.spark.streaming import NOON_S, a_trade
 
@@ -97,16 +97,6 @@ def random_damage(count: int) -> Iterator[bytes]:
             place = rng.randrange(len(damaged))
             damaged[place : place + rng.randrange(2)] = bytes(rng.choices(JSON_BYTES, k=rng.randrange(2)))
         yield bytes(damaged)
-
-
-FRAMES = pa.schema(
-    [
-        ("value", pa.binary()),
-        ("timestamp", pa.timestamp("us", "UTC")),
-        ("partition", pa.int32()),
-        ("offset", pa.int64()),
-    ]
-)
 
 
 def batch(values: Sequence[bytes | None], received_us: int = NOON_S * US_PER_S) -> pa.RecordBatch:
