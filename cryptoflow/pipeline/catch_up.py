@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable
-from datetime import datetime
 
+from msgspec.structs import replace
 from pyspark.sql import SparkSession
 
 from cryptoflow.kafka_io.log import Log, open_log
@@ -12,10 +12,10 @@ from cryptoflow.model.window import epoch_ns
 from cryptoflow.pipeline.commits import Commits
 from cryptoflow.pipeline.place import finished_by, slice_end
 from cryptoflow.settings import KafkaSettings, SparkSettings
-from cryptoflow.spark.batch import Counted, Found, begins_of, candles_between
+from cryptoflow.spark.batch import begins_of, candles_between
+from cryptoflow.spark.folded import Folded
 from cryptoflow.spark.kafka_log import Stretch
-from cryptoflow.spark.metrics import unfit
-from cryptoflow.tables.schema import BatchRecord
+from cryptoflow.spark.pack import Rules
 
 
 class CatchUp:
@@ -63,30 +63,18 @@ class CatchUp:
             whole: whether it is the end of the log: open windows are written too, as far as they have come.
         """
         at, settings = self._commits.at, self._settings
-        found, counted = candles_between(
-            self._spark,
-            self._kafka,
-            [Stretch(self._kafka.topic, at.begins, end)],
-            settings.window_s,
-            settings.ahead_s,
-            epoch_ns(at.finished),
-            at.offsets,
-        )
-        finished = finished_by(counted.newest, settings.watermark_s, settings.window_s, at.finished)
+        rules = Rules(settings.window_s, settings.ahead_s, epoch_ns(at.finished), at.offsets)
+        folded = candles_between(self._spark, self._kafka, [Stretch(self._kafka.topic, at.begins, end)], rules)
+        finished = finished_by(folded.counts.newest, settings.watermark_s, settings.window_s, at.finished)
         if finished == at.finished and not whole:
             return False
+        done = [each for each in folded.found if each.candle.window_start < finished]
+        # Duplicates in open windows are read, and counted, once more.
+        duplicates = sum(each.copies - each.candle.trades for each in done)
         self._commits.commit(
             Stretch(self._kafka.topic, at.offsets, end),
-            unfit(epoch_ns(at.finished)),
-            [each.candle for each in found if whole or each.candle.window_start < finished],
-            _record_of(counted, found, finished),
+            Folded(folded.found if whole else done, replace(folded.counts, duplicates=duplicates), folded.left_out),
             finished=finished,
-            begins=begins_of(found, finished, end),
+            begins=begins_of(folded.found, finished, end),
         )
         return True
-
-
-def _record_of(counted: Counted, found: list[Found], finished: datetime) -> BatchRecord:
-    """The counts of a slice. Duplicates in open windows are read, and counted, once more."""
-    duplicates = sum(each.copies - each.candle.trades for each in found if each.candle.window_start < finished)
-    return BatchRecord(input_rows=counted.rows, late=counted.late, duplicates=duplicates, unreadable=counted.unreadable)

@@ -1,6 +1,6 @@
 """What an aggregation has committed, and how it commits more: a slice of a backlog as a batch of the stream."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -15,9 +15,8 @@ from cryptoflow.pipeline.start import start_of
 from cryptoflow.pipeline.tally import Tally
 from cryptoflow.settings import KafkaSettings, SparkSettings
 from cryptoflow.spark import aggregation, kafka_log
-from cryptoflow.spark.aggregation import at_or_past
-from cryptoflow.spark.batch import marked_between
 from cryptoflow.spark.checkpoint import fingerprint
+from cryptoflow.spark.folded import Folded, LeftOut
 from cryptoflow.spark.kafka_log import Stretch
 from cryptoflow.tables.ledger import Ledger
 from cryptoflow.tables.reader import tables_id, waiting_trades
@@ -58,12 +57,11 @@ class Commits:
     def commit(
         self,
         stretch: Stretch,
-        left_out: str,
-        candles: Sequence[Candle],
-        record: BatchRecord,
+        folded: Folded,
         *,
         finished: datetime,
         begins: Mapping[int, int],
+        watermark: datetime | None = None,
         checkpoint: str = "",
         batch_id: int = -1,
     ) -> None:
@@ -71,18 +69,19 @@ class Commits:
 
         Args:
             stretch: the records that were not committed before.
-            left_out: the Spark condition that a readable one of their trades is in no candle.
-            record: the batch's counts.
+            folded: what became of them: the candles are those to be written.
             finished: windows that end by then are finished by it.
             begins: nothing before it belongs to a window that is not.
+            watermark: the stream's, if it is one of its.
             checkpoint, batch_id: the name of the stream's checkpoint, and the number of its batch, if it is one of its.
 
         Raises:
             LeaseLostError: another one has the lease now.
             KafkaError, CassandraError: they refuse it, or are gone for too long.
         """
-        late = self._marks(stretch, left_out) if record.late else []
-        if record.unreadable:
+        candles, counts = [each.candle for each in folded.found], folded.counts
+        late = self._marks(folded.left_out)
+        if counts.unreadable:
             self._send_dead_letters(stretch)
         done = msgspec.structs.replace(
             self.at,
@@ -95,18 +94,23 @@ class Commits:
             checkpoint=checkpoint,
             batch_id=batch_id,
         )
-        record = record._replace(finished_at=datetime.now(UTC))
+        record = BatchRecord(
+            input_rows=counts.rows,
+            late=counts.late,
+            duplicates=counts.duplicates,
+            unreadable=counts.unreadable,
+            watermark=watermark,
+            finished_at=datetime.now(UTC),
+        )
         self.tally.add(self._ledger.commit([*late, *self._finished(finished, candles)], candles, record, done))
         self.at = done
         if late or self.tally.metrics().waiting_trades:
             self.tally.tell(waiting_trades=waiting_trades(self._ledger.session))
 
-    def _marks(self, stretch: Stretch, left_out: str) -> list[MarkRow]:
-        """The hours of the trades of a stretch that are in no candle."""
-        condition = f"({left_out}) and {at_or_past(dict(stretch.begin))}"
-        found = marked_between(self._spark, self._kafka, stretch, self._settings.ahead_s, condition)
+    def _marks(self, left_out: Iterable[LeftOut]) -> list[MarkRow]:
+        """The hours of trades that are in no candle."""
         source, newest = (self._kafka.topic, self.topic_id), self.at.newest
-        return [mark_of(each, *source, newest, self._settings.window_s) for each in found]
+        return [mark_of(each, *source, newest, self._settings.window_s) for each in left_out]
 
     def _finished(self, finished: datetime, candles: Sequence[Candle]) -> list[MarkRow]:
         """The marks of hours that get their verdicts, now that they are finished."""
@@ -116,8 +120,8 @@ class Commits:
         return [whole_mark(hour, EVERY_PAIR, self._kafka.topic, self.topic_id, FINISHED) for hour in hours]
 
     def _send_dead_letters(self, stretch: Stretch) -> None:
-        frames = aggregation.frames(self._spark, kafka_log.parts(self._kafka, [stretch]))
-        for row in aggregation.unreadable(frames).toLocalIterator():
+        parts = kafka_log.parts(self._kafka, [stretch])
+        for row in aggregation.unreadable(self._spark, parts).toLocalIterator():
             found_at = (self._kafka.topic, row.partition, row.offset)
             self._dead_letters.dead_letter(None if row.value is None else bytes(row.value), row.reason, found_at)
         self._dead_letters.flush()

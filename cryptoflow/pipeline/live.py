@@ -1,5 +1,6 @@
 """The present: the stream from what is committed on, and what it commits."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -8,15 +9,15 @@ from pyspark.sql import SparkSession
 
 from cryptoflow.errors import BacklogError
 from cryptoflow.model.offsets import Offsets, earlier, later, records
-from cryptoflow.model.window import epoch_ns, floor_window, utc_time
+from cryptoflow.model.window import epoch_ns, floor_window
 from cryptoflow.pipeline.commits import Commits
 from cryptoflow.settings import KafkaSettings, SparkSettings
 from cryptoflow.spark import aggregation, checkpoint, kafka_log
 from cryptoflow.spark.checkpoint import Start, batch_range
+from cryptoflow.spark.folded import Found
 from cryptoflow.spark.kafka_log import Stretch
-from cryptoflow.spark.metrics import observed, unfit
+from cryptoflow.spark.pack import Rules
 from cryptoflow.spark.stream import Batch, CandleStream
-from cryptoflow.tables.schema import BatchRecord
 
 
 class Live:
@@ -44,8 +45,10 @@ class Live:
             self._checkpoint, self._open = checkpoint.make(self._folder, start), {}
         self._start = start
         frames = kafka_log.stream(self._spark, self._kafka, start.begins)
-        trades = observed(aggregation.trades(frames, self._settings.ahead_s), start.finished_ns, start.counted)
-        rows = aggregation.stream_candles(trades, self._settings)
+        settings = self._settings
+        buckets = settings.shuffle_partitions**2  # Spark places them by a hash: more of them lie more evenly
+        rules = Rules(settings.window_s, settings.ahead_s, start.finished_ns, start.counted, buckets)
+        rows = aggregation.streamed(frames, rules, settings.watermark_s)
         return CandleStream(rows, self._settings, self._checkpoint, self._write, self._admit)
 
     def forget_checkpoint(self) -> bool:
@@ -67,31 +70,26 @@ class Live:
             raise BacklogError("The stream is too far behind; the backlog is worked off as batches.")
 
     def _write(self, batch: Batch) -> None:
-        counts, stretch, at = batch.counts, self._range(batch.batch_id), self._commits.at
-        watermark = utc_time(counts.watermark_ms * 1_000_000)
-        finished = max(at.finished, floor_window(watermark, self._settings.window_s))
+        stretch, at = self._range(batch.batch_id), self._commits.at
+        # A batch that comes again leaves alone what it finished the first time: it may have been repaired since.
+        found = [each for each in batch.folded.found if each.candle.window_start >= at.finished]
+        finished = max(at.finished, floor_window(batch.watermark, self._settings.window_s))
         self._commits.commit(
             stretch,
-            f"({unfit(epoch_ns(at.finished))} or event_time <= timestamp_millis({counts.watermark_ms}))",
-            batch.candles,
-            BatchRecord(
-                input_rows=counts.rows,
-                late=counts.late,
-                duplicates=counts.duplicates,
-                unreadable=counts.unreadable,
-                watermark=watermark,
-            ),
+            batch.folded._replace(found=found),
             finished=finished,
-            begins=self._begins(batch, finished, dict(stretch.end)),
+            begins=self._begins(found, finished, dict(stretch.end)),
+            watermark=batch.watermark,
             checkpoint=self._checkpoint.name,
             batch_id=batch.batch_id,
         )
         self._admitted = True
 
-    def _begins(self, batch: Batch, finished: datetime, end: Offsets) -> Offsets:
+    def _begins(self, found: Sequence[Found], finished: datetime, end: Offsets) -> Offsets:
         """Before which place none of the trades of windows lies that are open after a batch."""
-        for candle, first in zip(batch.candles, batch.firsts, strict=True):
-            self._open[candle.window_start] = earlier(self._open.get(candle.window_start, {}), first)
+        for each in found:
+            start = each.candle.window_start
+            self._open[start] = earlier(self._open.get(start, {}), each.first)
         self._open = {start: first for start, first in self._open.items() if start >= finished}
         for first in self._open.values():
             end = earlier(end, first)

@@ -15,7 +15,7 @@ from cryptoflow.tables.schema import MARKS, MarkRow
 from cryptoflow.tables.writer import TableWriter
 
 if TYPE_CHECKING:  # the audit needs no Spark
-    from cryptoflow.spark.batch import MarkedTrades
+    from cryptoflow.spark.folded import LeftOut
 
 LATE, AHEAD, AUDIT = "late", "ahead of its time", "audit"
 FINISHED, JOINED = "finished", "numbers join"
@@ -29,7 +29,7 @@ NOWHERE = -1
 """The partition of a mark that names no place of the log: the repair reads the hour's own stretch in any case."""
 
 
-def mark_of(trades: "MarkedTrades", topic: str, source: str, newest: datetime, window_s: int) -> MarkRow:
+def mark_of(trades: "LeftOut", topic: str, source: str, newest: datetime, window_s: int) -> MarkRow:
     """The mark of trades that are in no candle.
 
     Args:

@@ -13,9 +13,10 @@ from cryptoflow.pipeline.feeding import Feeding
 from cryptoflow.pipeline.part import Part, RunContext, live
 from cryptoflow.runtime.metrics import MemoryMetrics
 from cryptoflow.settings import SparkSettings
-from cryptoflow.spark.aggregation import stream_candles, trades
+from cryptoflow.spark.aggregation import streamed
+from cryptoflow.spark.folded import Counts
 from cryptoflow.spark.memory_source import FrameBuffer
-from cryptoflow.spark.metrics import BatchCounts, observed
+from cryptoflow.spark.pack import Rules
 from cryptoflow.spark.session import spark_session
 from cryptoflow.spark.stream import Batch, CandleStream
 
@@ -33,26 +34,27 @@ class CandleBook:
     def __init__(self, on_candles: Callable[[Sequence[Candle]], None]) -> None:
         self._on_candles = on_candles
         self._candles: dict[CandleKey, Candle] = {}
-        self._counts = BatchCounts()
+        self._counts = Counts()
         self._lock = threading.Lock()
 
     def write(self, batch: Batch) -> None:
         """Take a batch's candles in place of their older states."""
+        candles = [each.candle for each in batch.folded.found]
         with self._lock:
-            for candle in batch.candles:
+            for candle in candles:
                 self._candles.pop(candle.key, None)
                 self._candles[candle.key] = candle
             while len(self._candles) > MAX_CANDLES:
                 del self._candles[next(iter(self._candles))]
-            self._counts = self._counts.plus(batch.counts)
-        self._on_candles(batch.candles)
+            self._counts = self._counts.plus(batch.folded.counts)
+        self._on_candles(candles)
 
     def candles(self) -> list[Candle]:
         """All candles, the newest window first."""
         with self._lock:
             return sorted(self._candles.values(), key=lambda c: (-c.window_start.timestamp(), c.key))
 
-    def counts(self) -> BatchCounts:
+    def counts(self) -> Counts:
         """What became of the frames of all batches."""
         with self._lock:
             return self._counts
@@ -77,7 +79,8 @@ def aggregate_in_memory(
         spark_session(settings, run.home) as spark,
         FrameBuffer(on_dead_letter) as frames,
     ):
-        rows = stream_candles(observed(trades(frames.stream(spark), settings.ahead_s)), settings)
+        rules = Rules(settings.window_s, settings.ahead_s)
+        rows = streamed(frames.stream(spark), rules, settings.watermark_s)
         stream = CandleStream(rows, settings, Path(checkpoint), book.write)
         part = MemoryMode(Feeding(feed.client(frames, run.on_event)), frames, stream, book)
         metrics = live(part, run)

@@ -14,9 +14,11 @@ from cryptoflow.model.trade import MAX_AHEAD_S, Pair
 from cryptoflow.model.verdict import Numbers, Run, joined
 from cryptoflow.pipeline.repair_plan import Plan, size_of, together
 from cryptoflow.settings import KafkaSettings, SparkSettings
-from cryptoflow.spark.batch import Found, candles_between, candles_in
+from cryptoflow.spark.batch import candles_between, candles_in
 from cryptoflow.spark.decode import Frames
+from cryptoflow.spark.folded import Found
 from cryptoflow.spark.kafka_log import Stretch, parts
+from cryptoflow.spark.pack import Rules
 from cryptoflow.spark.session import spark_session
 
 SMALL = 1_000_000
@@ -57,6 +59,7 @@ class Recomputer:
 
     def __init__(self, kafka: KafkaSettings, settings: SparkSettings, home: Path, stack: ExitStack) -> None:
         self._kafka, self._settings, self._home, self._stack = kafka, settings, home, stack
+        self._rules = Rules(settings.window_s, AHEAD_S, numbered=True)
         self._spark: SparkSession | None = None
         self._canceled = threading.Event()
         self.read = 0
@@ -81,11 +84,10 @@ class Recomputer:
             by_pair.setdefault(each.candle.pair, []).append(each)
         return [{pair: _made(each, plan) for pair, each in by_pair.items()} for plan in plans]
 
-    def _by_spark(self, stretches: Sequence[Stretch]) -> list[Found]:
-        window_s, spark = self._settings.window_s, self._session()
-        found, counted = candles_between(spark, self._kafka, stretches, window_s, AHEAD_S, numbered=True)
-        self.read += counted.rows
-        return found
+    def _by_spark(self, stretches: Sequence[Stretch]) -> Sequence[Found]:
+        folded = candles_between(self._session(), self._kafka, stretches, self._rules)
+        self.read += folded.counts.rows
+        return folded.found
 
     def _session(self) -> SparkSession:
         if self._spark is None:
@@ -95,8 +97,8 @@ class Recomputer:
             self._spark = self._stack.enter_context(spark_session(settings, self._home, connector=True))
         return self._spark
 
-    def _by_python(self, stretches: Sequence[Stretch]) -> list[Found]:
-        return candles_in(self._frames(stretches), self._settings.window_s, AHEAD_S)
+    def _by_python(self, stretches: Sequence[Stretch]) -> Sequence[Found]:
+        return candles_in(self._frames(stretches), self._rules).found
 
     def _frames(self, stretches: Sequence[Stretch]) -> Iterator[Frames]:
         for part in parts(self._kafka, stretches):

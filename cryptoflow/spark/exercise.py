@@ -6,10 +6,10 @@ from cryptoflow.model.trade import read_trade
 from cryptoflow.runtime.stop import Deadline
 from cryptoflow.settings import SparkSettings
 from cryptoflow.simulator import SimulatorConfig, frames
-from cryptoflow.spark.aggregation import batch_candles, blocks, stream_candles, trades
+from cryptoflow.spark.aggregation import batched, streamed
 from cryptoflow.spark.archive import BUILD_TIMEOUT_S
 from cryptoflow.spark.memory_source import FrameBuffer
-from cryptoflow.spark.metrics import observed
+from cryptoflow.spark.pack import Rules
 from cryptoflow.spark.session import spark_session
 from cryptoflow.spark.stream import CandleStream
 
@@ -18,7 +18,8 @@ def exercise(folder: Path) -> None:
     """Run the query over a few trades; the JVM writes the archive when it ends with the session."""
     settings = SparkSettings(trigger_s=0.1)
     with spark_session(settings, folder) as spark, FrameBuffer() as buffer:
-        rows = stream_candles(observed(trades(buffer.stream(spark), settings.ahead_s)), settings)
+        rules = Rules(settings.window_s, settings.ahead_s)
+        rows = streamed(buffer.stream(spark), rules, settings.watermark_s)
         stream = CandleStream(rows, settings, folder / "checkpoint", lambda batch: None)
         stream.start()
         for frame in frames(SimulatorConfig(max_trades=1000, start_time_s=1.6e9), ["0~Coinbase~BTC~USD"]):
@@ -26,7 +27,7 @@ def exercise(folder: Path) -> None:
         deadline = Deadline(BUILD_TIMEOUT_S)
         stream.drain({0: buffer.end}, lambda: deadline.passed)
         stream.stop()
-        batch_candles(blocks(spark, [list], settings.ahead_s), settings.window_s).collect()
+        batched(spark, [list], rules).collect()
 
 
 if __name__ == "__main__":

@@ -25,11 +25,8 @@ from cryptoflow.runtime.locks import exclusive, held
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark.archive import java_options, quoted
 
-NO_ROWS_NO_PLAN = "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"
 STATE_STORE = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
 """Keeps the state of ten minutes of trade identities off the JVM's heap."""
-
-COUNT_STATE_ROWS = "spark.sql.streaming.stateStore.rocksdb.trackTotalNumberOfRows"
 
 LOGGING = Path(__file__).with_name("log4j2.properties").absolute()
 """What Spark logs."""
@@ -52,13 +49,9 @@ def session_config(settings: SparkSettings, home: Path, connector: bool = False)
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
-        # It replaces a plan that yields no rows, and what that plan has counted is gone with it.
-        "spark.sql.adaptive.optimizer.excludedRules": NO_ROWS_NO_PLAN,
         "spark.sql.streaming.stateStore.providerClass": STATE_STORE,
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
         "spark.sql.streaming.stateStore.rocksdb.boundedMemoryUsage": "true",
-        # To count the rows of the state, each would be looked up once more when it is written: a third of its cost.
-        COUNT_STATE_ROWS: "false",
         # The state of one batch is what the next one reads: keeping 100 old versions only fills the disk.
         "spark.sql.streaming.minBatchesToRetain": "10",
         "spark.sql.streaming.metricsEnabled": "false",

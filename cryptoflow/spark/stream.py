@@ -2,7 +2,8 @@
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -12,13 +13,15 @@ from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
 from cryptoflow.errors import AggregationError, CryptoflowError
-from cryptoflow.model.candle import Candle
 from cryptoflow.model.offsets import Offsets, covers
+from cryptoflow.model.window import NS_PER_US, utc_time
 from cryptoflow.runtime.metrics import StreamMetrics
 from cryptoflow.settings import SparkSettings
-from cryptoflow.spark.aggregation import first_places, to_candle
+from cryptoflow.spark import folded
+from cryptoflow.spark.aggregation import WATERMARK
 from cryptoflow.spark.checkpoint import committed_offsets, source_offsets
-from cryptoflow.spark.metrics import BatchCounts, batch_counts
+from cryptoflow.spark.decode import US_PER_S
+from cryptoflow.spark.folded import Folded
 from cryptoflow.spark.session import cause_of, first_line
 
 POLL_S = 0.2
@@ -33,10 +36,9 @@ class Batch(msgspec.Struct, frozen=True):
     """What one micro-batch changed."""
 
     batch_id: int
-    candles: Sequence[Candle]
-    counts: BatchCounts
-    firsts: Sequence[Offsets] = ()
-    """For each candle, before which place of the log none of its trades lies."""
+    folded: Folded
+    watermark: datetime
+    """From the next batch on, trades up to it are late; aware UTC."""
 
 
 class _StoppedError(Exception):
@@ -51,7 +53,7 @@ class CandleStream:
     """A query of candles over one checkpoint, and who writes what it yields.
 
     Args:
-        rows: the streaming data frame of `aggregation.stream_candles`.
+        rows: the streaming data frame of `aggregation.streamed`.
         write: writes a batch durably before it returns; the batch is committed after that. An exception ends
             the query.
         admit: called with a batch's number before anything of it is done; an exception ends the query, too.
@@ -114,14 +116,19 @@ class CandleStream:
         self._started.wait()
         assert self._query is not None
         self._admit(batch_id)
-        found = rows.collect()
-        candles = [to_candle(row, self._settings.window_s) for row in found]
-        batch = Batch(batch_id, candles, batch_counts(self._query), list(map(first_places, found)))
+        found = [row.asDict() for row in rows.collect()]
+        batch = Batch(batch_id, folded.read(found, self._settings.window_s), self._watermark(found))
         with self._writing:
             if self._stopping:
                 raise _StoppedError
             self._write(batch)
             self._written = batch_id
+
+    def _watermark(self, rows: Sequence[Mapping[str, int]]) -> datetime:
+        """The one that Spark takes for the next batch: down to the millisecond, and never back."""
+        before_us = max(row[WATERMARK.name] for row in rows)
+        newest_ms = max(row["newest_us"] for row in rows) // 1000
+        return utc_time(max(before_us, newest_ms * 1000 - int(self._settings.watermark_s * US_PER_S)) * NS_PER_US)
 
     def check(self) -> None:
         """See that the query lives, unless it was stopped.

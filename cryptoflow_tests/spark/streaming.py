@@ -14,7 +14,7 @@ from cryptoflow.runtime.stop import Deadline
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark import aggregation
 from cryptoflow.spark.memory_source import FrameBuffer
-from cryptoflow.spark.metrics import observed
+from cryptoflow.spark.pack import Rules
 from cryptoflow.spark.stream import Batch, CandleStream
 
 NOON_S = 1_610_107_200  # 2021-01-08 12:00:00 UTC
@@ -50,8 +50,9 @@ class Streaming:
 
     def another_stream(self) -> CandleStream:
         """A new query over the same buffer and checkpoint."""
-        trades = aggregation.trades(self.buffer.stream(self._spark).repartition(3), self._settings.ahead_s)
-        rows = aggregation.stream_candles(observed(trades), self._settings)
+        settings = self._settings
+        frames = self.buffer.stream(self._spark).repartition(3)
+        rows = aggregation.streamed(frames, Rules(settings.window_s, settings.ahead_s, buckets=3), settings.watermark_s)
         self.stream = CandleStream(rows, self._settings, self.checkpoint, self._write)
         return self.stream
 
@@ -71,17 +72,17 @@ class Streaming:
             assert self._changed.wait_for(lambda: self.total("rows") >= self.buffer.end, PATIENCE_S), self.batches
 
     def await_watermark(self, time_s: int) -> None:
-        """Until a batch was written under that watermark: in the next one, trades up to it are late."""
+        """Until a batch was written that moved the watermark there: in the next one, trades up to it are late."""
         with self._changed:
-            reached = self._changed.wait_for(lambda: self.batches[-1].counts.watermark_ms >= time_s * 1000, PATIENCE_S)
+            reached = self._changed.wait_for(lambda: self.batches[-1].watermark.timestamp() >= time_s, PATIENCE_S)
             assert reached, self.batches
 
     def total(self, count: str) -> int:
-        return sum(getattr(batch.counts, count) for batch in self.batches)
+        return sum(getattr(batch.folded.counts, count) for batch in self.batches)
 
     @property
     def candles(self) -> dict[CandleKey, Candle]:
-        return {candle.key: candle for batch in self.batches for candle in batch.candles}
+        return {each.candle.key: each.candle for batch in self.batches for each in batch.folded.found}
 
     def __enter__(self) -> Self:
         return self

@@ -3,22 +3,22 @@
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 
 import msgspec
 import numpy as np
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from cryptoflow.model.candle import Candle, Side, candles_of, id_order
 from cryptoflow.model.trade import MAX_AHEAD_S, NS_PER_S, Trade, write_trade
 from cryptoflow.settings import SparkSettings
-from cryptoflow.spark import aggregation
-from cryptoflow.spark.aggregation import Part, at_or_past, batch_candles, definition, first_places, to_candle
+from cryptoflow.spark import aggregation, folded
+from cryptoflow.spark.aggregation import Part, batched, definition
 from cryptoflow.spark.checkpoint import fingerprint
 from cryptoflow.spark.decode import Frames
-from cryptoflow.spark.metrics import OBSERVATION, observed
+from cryptoflow.spark.folded import Folded
+from cryptoflow.spark.pack import Rules
 from cryptoflow_tests.spark.streaming import NOON_S, SETTINGS, Streaming, a_trade
 
 IDS = ("9", "10", "x9", "X", "007", "7", "1e3", "1" * 30, "2" * 30, "3" * 120, "-3", "1.5", "٣", "é")
@@ -32,17 +32,16 @@ ORDERED = (
 """Ids in their order: numbers by their value, then by their text, then all others by their text."""
 
 
-def frame_rows(spark: SparkSession, values: Sequence[bytes], received_s: int = NOON_S) -> DataFrame:
-    """Frames of partition 1, whose offsets count from 0."""
-    received = datetime.fromtimestamp(received_s, UTC)
-    rows = [(bytearray(value), received, 1, offset) for offset, value in enumerate(values)]
-    return spark.createDataFrame(rows, "value binary, timestamp timestamp, partition int, offset bigint")
-
-
 def some(values: Sequence[bytes], first: int = 0) -> Frames:
     """The same as a part of the log hands it in."""
     rows = np.arange(first, first + len(values))
     return Frames(values, np.full(len(rows), NOON_S * 1_000_000), np.ones(len(rows), np.int32), rows)
+
+
+def of(spark: SparkSession, parts: Sequence[Part], rules: Rules) -> Folded:
+    """What becomes of the trades of some parts of the log."""
+    rows = [row.asDict() for row in batched(spark, parts, rules).collect()]
+    return folded.read(rows, rules.window_s)
 
 
 def in_one_batch(spark: SparkSession, trades: Iterable[Trade]) -> list[Candle]:
@@ -50,8 +49,7 @@ def in_one_batch(spark: SparkSession, trades: Iterable[Trade]) -> list[Candle]:
     third = math.ceil(len(values) / 3)
     thirds = (some(values[first : first + third], first) for first in range(0, len(values), third))
     read: list[Part] = [partial(list, [each]) for each in thirds]
-    rows = aggregation.blocks(spark, read, MAX_AHEAD_S)
-    return [to_candle(row, SETTINGS.window_s) for row in batch_candles(rows, SETTINGS.window_s).collect()]
+    return [each.candle for each in of(spark, read, Rules(SETTINGS.window_s, MAX_AHEAD_S, buckets=2)).found]
 
 
 def generated(count: int, rng: random.Random) -> list[Trade]:
@@ -170,36 +168,29 @@ def test_of_trades_in_one_nanosecond_the_id_decides_as_in_the_reference(spark: S
 
 def test_a_batch_counts_the_copies_and_tells_before_which_place_none_of_the_trades_lies(spark: SparkSession) -> None:
     trades = [a_trade(1), a_trade(2, time_s=NOON_S + 60), a_trade(2, time_s=NOON_S + 60), a_trade(3)]
-    rows = aggregation.blocks(spark, [partial(list, [some(list(map(write_trade, trades)))])], SETTINGS.ahead_s)
-    found = {row.start_s: row for row in batch_candles(rows, 60).collect()}
-    assert {start_s: (row.trades, row.copies) for start_s, row in found.items()} == {
-        NOON_S: (2, 2),
-        NOON_S + 60: (1, 2),
+    log: list[Part] = [partial(list, [some(list(map(write_trade, trades)))])]
+    found = of(spark, log, Rules(60, SETTINGS.ahead_s)).found
+    assert {each.candle.window_start.minute: (each.candle.trades, each.copies, each.first) for each in found} == {
+        0: (2, 2, {1: 0}),
+        1: (1, 2, {1: 1}),
     }
-    assert {start_s: first_places(row) for start_s, row in found.items()} == {NOON_S: {1: 0}, NOON_S + 60: {1: 1}}
 
 
 def test_trades_of_finished_windows_and_those_ahead_are_late_where_they_are_new(spark: SparkSession) -> None:
     times_s = [NOON_S - 2, NOON_S - 1, NOON_S, NOON_S + 1, NOON_S + 61]
     values = [write_trade(a_trade(number, time_s=time_s)) for number, time_s in enumerate(times_s)]
-    rows = aggregation.trades(frame_rows(spark, [*values, b"x"]), ahead_s=60)
-    kept = observed(rows, NOON_S * NS_PER_S, {1: 1})
-    assert {row.id: row.ahead for row in kept.collect()} == {"2": False, "3": False, "4": True}
-    counts = kept._jdf.queryExecution().observedMetrics().apply(OBSERVATION)
-    # rows, unreadable, late: trade 0 comes before what is new
-    assert [counts.getLong(place) for place in range(3)] == [5, 1, 2]
-
-
-def test_records_are_at_or_past_a_place_by_their_partition(spark: SparkSession) -> None:
-    places = [(0, 4), (0, 5), (1, 0), (2, 6), (2, 7)]
-    rows = spark.createDataFrame(places, "partition int, offset bigint")
-    assert [tuple(row) for row in rows.where(at_or_past({0: 5, 2: 7})).collect()] == [(0, 5), (1, 0), (2, 7)]
-    assert [tuple(row) for row in rows.where(at_or_past({})).collect()] == places
+    log: list[Part] = [partial(list, [some([*values, b"x"])])]
+    found, counts, left_out = of(spark, log, Rules(60, 60, NOON_S * NS_PER_S, {1: 1}))
+    assert [each.candle.trades for each in found] == [2]
+    # trade 0 comes before what is new
+    assert (counts.rows, counts.unreadable, counts.late) == (5, 1, 2)
+    assert {(each.hour_s, each.first_offset) for each in left_out} == {(NOON_S - 3600, 1), (NOON_S, 4)}
 
 
 def test_unreadable_frames_come_with_reason_and_place(spark: SparkSession) -> None:
     ahead = write_trade(a_trade(9, time_s=NOON_S + MAX_AHEAD_S + 1))
-    rows = aggregation.unreadable(frame_rows(spark, [write_trade(a_trade(1)), b"\xff\x00", ahead])).collect()
+    log: list[Part] = [partial(list, [some([write_trade(a_trade(1)), b"\xff\x00", ahead])])]
+    rows = aggregation.unreadable(spark, log).collect()
     assert [(bytes(row.value), row.partition, row.offset) for row in rows] == [(b"\xff\x00", 1, 1), (ahead, 1, 2)]
     assert "too far ahead" in rows[1].reason
 

@@ -172,11 +172,11 @@ def test_what_spark_itself_writes_can_be_read_and_resumed(streaming: Callable[[]
     run.stream.drain({0: 3}, after(PATIENCE_S))
     run.stream.stop()
     assert committed_offsets(run.checkpoint) == {0: 3}
-    with_rows = [batch for batch in run.batches if batch.counts.rows]
+    with_rows = [batch for batch in run.batches if batch.folded.counts.rows]
     ranges = [batch_range(run.checkpoint, batch.batch_id, {0: 0}) for batch in with_rows]
     assert ranges[0][0] == {0: 0}
     assert ranges[-1][1] == {0: 3}
-    assert [end[0] - begin[0] for begin, end in ranges] == [batch.counts.rows for batch in with_rows]
+    assert [end[0] - begin[0] for begin, end in ranges] == [batch.folded.counts.rows for batch in with_rows]
     assert resumable(run.checkpoint, run.batches[-1].batch_id, {0: 3}) == START
 
 

@@ -3,7 +3,6 @@
 import json
 import random
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -11,10 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryptoflow.errors import UnreadableFrameError
-from cryptoflow.model.candle import id_order
 from cryptoflow.model.trade import BUY, MAX_AHEAD_S, NS_PER_S, SELL, Trade, read_trade, write_trade
-from cryptoflow.model.window import EPOCH
-from cryptoflow.spark.decode import FRAMES, NO_NUMBER, REFUSED, TOO_FAR_AHEAD, TRADES, decoder, id_number, refused
+from cryptoflow.spark.decode import FRAMES, REFUSED, TOO_FAR_AHEAD, TRADES, Frames, refused, trades
 from cryptoflow.testing import SimulatorConfig, frames
 from cryptoflow_tests.spark.streaming import NOON_S, a_trade
 
@@ -112,7 +109,7 @@ def batch(values: Sequence[bytes | None], received_us: int = NOON_S * US_PER_S) 
 
 
 def decoded(*batches: pa.RecordBatch, ahead_s: float = AHEAD_S) -> list[dict[str, Any]]:
-    made = list(decoder(ahead_s)(batches))
+    made = [trades(Frames.of(each), ahead_s) for each in batches]
     assert [each.num_rows for each in made] == [each.num_rows for each in batches]
     assert all(each.schema == TRADES for each in made)
     return [row for each in made for row in each.to_pylist()]
@@ -136,7 +133,7 @@ def check_shared_out(values: Sequence[bytes | None]) -> list[bool]:
     taken = list(map(the_client_takes, values))
     assert [row["readable"] for row in decoded(batch(values))] == taken
     assert [row["readable"] for row in decoded(*(batch([value]) for value in values))] == taken
-    [letters] = refused([batch(values)])
+    [letters] = refused([Frames.of(batch(values))])
     assert letters.schema == REFUSED
     rows = letters.to_pylist()
     wanted = [(value, 3, 10 + place) for place, value in enumerate(values) if not taken[place]]
@@ -174,7 +171,7 @@ def test_a_trade_more_than_an_hour_ahead_of_its_receive_time_is_refused() -> Non
     edge = write_trade(a_trade(1, time_s=NOON_S + MAX_AHEAD_S))
     beyond = write_trade(a_trade(2, time_s=NOON_S + MAX_AHEAD_S + 1))
     assert check_shared_out([edge, beyond]) == [True, False]
-    [letters] = refused([batch([edge, beyond])])
+    [letters] = refused([Frames.of(batch([edge, beyond]))])
     assert letters.to_pylist() == [{"value": beyond, "reason": TOO_FAR_AHEAD, "partition": 3, "offset": 11}]
 
 
@@ -188,22 +185,21 @@ def test_a_trade_ahead_of_its_time_is_told_and_moves_the_watermark_only_so_far(
     time_s: int, rest_ns: int, received_us: int, ahead_s: float
 ) -> None:
     # received      latest that is allowed
-    #     |---- ahead_s ----|            exchange time x: event_time is x before the edge, the edge behind it
+    #     |---- ahead_s ----|            exchange time x: event_us is x before the edge, the edge behind it
     received_us += NOON_S * US_PER_S
     row = only(a_trade(1, time_s=time_s, rest_ns=rest_ns), received_us, ahead_s)
-    event_us = (row["event_time"] - EPOCH) // timedelta(microseconds=1)
     exchange_us, latest_us = row["time_ns"] // 1000, received_us + int(ahead_s * US_PER_S)
     assert row["time_ns"] == time_s * NS_PER_S + rest_ns
     assert row["readable"]
     assert row["ahead"] == (exchange_us > latest_us)
-    assert event_us == min(exchange_us, latest_us)
+    assert row["event_us"] == min(exchange_us, latest_us)
 
 
 def test_it_tells_pair_side_and_place() -> None:
     trade = a_trade(7, market="M", from_coin="A", to_currency="B", flags="9", rest_ns=5)
     row = only(trade)
-    told = {name: row[name] for name in ("pair", "id", "id_number", "price", "quantity", "total", "side")}
-    assert told == {"pair": "M~A~B", "id": "7", "id_number": 7, "price": 2.0, "quantity": 1.0, "total": 2.0, "side": 1}
+    told = {name: row[name] for name in ("pair", "id", "price", "quantity", "total", "side")}
+    assert told == {"pair": "M~A~B", "id": "7", "price": 2.0, "quantity": 1.0, "total": 2.0, "side": 1}
     assert (row["partition"], row["offset"]) == (3, 10)
 
 
@@ -214,23 +210,6 @@ def test_the_side_is_that_of_the_trade(flags: str) -> None:
 
 
 def test_pairs_are_not_mixed_up_over_batches() -> None:
-    trades = [a_trade(number, from_coin=coin, to_currency="USD") for number, coin in enumerate(["A", "B", "A", "C"])]
-    rows = decoded(*(batch([write_trade(trade)]) for trade in trades))
-    assert [row["pair"] for row in rows] == ["~".join(trade.pair) for trade in trades]
-
-
-digits = st.text("0123456789", min_size=1, max_size=40)
-ids = st.one_of(digits, digits.map(lambda id: "0" * 30 + id), st.text(min_size=1, max_size=30))
-
-
-@given(ids)
-def test_the_number_of_an_id_is_its_value_where_that_fits_with_ease(id: str) -> None:
-    is_text, value, _ = id_order(id)
-    assert id_number(id) == (NO_NUMBER if is_text or value >= 10**18 else value)
-
-
-@given(st.lists(ids, min_size=2, max_size=6))
-def test_ids_with_a_number_come_before_all_others_and_in_the_order_of_the_reference(given: list[str]) -> None:
-    numbered = [id for id in sorted(given, key=id_order) if id_number(id) != NO_NUMBER]
-    assert sorted(given, key=id_order)[: len(numbered)] == numbered
-    assert [id_number(id) for id in numbered] == sorted(map(id_number, numbered))
+    some = [a_trade(number, from_coin=coin, to_currency="USD") for number, coin in enumerate(["A", "B", "A", "C"])]
+    rows = decoded(*(batch([write_trade(trade)]) for trade in some))
+    assert [row["pair"] for row in rows] == ["~".join(trade.pair) for trade in some]

@@ -14,6 +14,7 @@ from cryptoflow.model.verdict import joined
 from cryptoflow.model.window import window
 from cryptoflow.spark.batch import candles_in
 from cryptoflow.spark.decode import Frames
+from cryptoflow.spark.pack import Rules
 from cryptoflow_tests.spark.streaming import NOON_S
 
 PAIRS = ("Coinbase", "BTC", "USD"), ("Kraken", "ETH", "EUR")
@@ -42,14 +43,14 @@ trades = st.lists(
 )
 
 
-def frames(trades: Sequence[Trade], at_once: int) -> list[Frames]:
-    """The trades as the log has them, some at a time."""
+def frames(trades: Sequence[Trade], at_once: int, begin: int = 0) -> list[Frames]:
+    """The trades as the log has them from an offset on, some at a time."""
     return [
         Frames(
             list(map(write_trade, part)),
             np.array([trade.time_s * 1_000_000 for trade in part]),
             np.zeros(len(part), np.int32),
-            np.arange(first, first + len(part)),
+            np.arange(begin + first, begin + first + len(part)),
         )
         for first in range(0, len(trades), at_once)
         for part in [trades[first : first + at_once]]
@@ -60,7 +61,7 @@ def frames(trades: Sequence[Trade], at_once: int) -> list[Frames]:
 def test_few_frames_make_the_candles_of_the_reference_with_the_numbers_of_their_trades(
     given: list[Trade], at_once: int
 ) -> None:
-    found = candles_in(frames(given, at_once), 60, MAX_AHEAD_S + 1)
+    found = candles_in(frames(given, at_once), Rules(60, MAX_AHEAD_S + 1, numbered=True)).found
     assert {each.candle.key: each.candle for each in found} == candles_of(given, 60)
     first: dict[tuple[str, ...], Trade] = {}
     for trade in given:

@@ -23,10 +23,10 @@ from cryptoflow.local.processes import free_port
 from cryptoflow.model.candle import candles_of
 from cryptoflow.model.trade import NS_PER_S, Trade, write_trade
 from cryptoflow.settings import KafkaSettings
-from cryptoflow.spark.aggregation import frames as frames_of_all
-from cryptoflow.spark.batch import Counted, Found, MarkedTrades, begins_of, candles_between, marked_between
+from cryptoflow.spark.batch import begins_of, candles_between
+from cryptoflow.spark.folded import Counts, Folded, Found, LeftOut
 from cryptoflow.spark.kafka_log import Stretch, _options, parts, stream
-from cryptoflow.spark.metrics import unfit
+from cryptoflow.spark.pack import Rules
 from cryptoflow_tests.spark.streaming import NOON_S, a_trade
 
 HOUR_S = 3600
@@ -66,16 +66,14 @@ def candles(found: Sequence[Found]) -> dict[Any, Any]:
     return {each.candle.key: each.candle for each in found}
 
 
-def test_a_stretch_has_the_records_from_its_begin_on_and_before_its_end(
-    spark: SparkSession, kafka: KafkaSettings, producer: Any
-) -> None:
+def test_a_stretch_has_the_records_from_its_begin_on_and_before_its_end(kafka: KafkaSettings, producer: Any) -> None:
     put(producer, kafka, 0, b"00", None, b"02", b"03")
     put(producer, kafka, 1, b"10", b"11")
 
     def values(*stretches: Stretch) -> list[tuple[int, int, bytes | None]]:
-        rows = frames_of_all(spark, parts(kafka, stretches)).collect()
-        assert all(row.timestamp.timestamp() == NOON_S for row in rows)
-        return sorted((row.partition, row.offset, row.value and bytes(row.value)) for row in rows)
+        read = [some for part in parts(kafka, stretches) for some in part()]
+        assert all(set(some.received_us) == {NOON_S * 1_000_000} for some in read)
+        return [row for some in read for row in zip(some.partition, some.offset, some.values, strict=True)]
 
     assert values(Stretch(kafka.topic, {0: 1}, {0: 3, 1: 1})) == [(0, 1, None), (0, 2, b"02"), (1, 0, b"10")]
     assert values(Stretch(kafka.topic, {0: 3, 1: 2}, {0: 3, 1: 2})) == []
@@ -111,20 +109,23 @@ def test_candles_of_a_stretch_are_counted_where_they_are_new(
     ahead = a_trade(6, time_s=NOON_S + 400)
     put(producer, kafka, 0, *frames(before, *open_ones[:3]), b"garbage", None)
     put(producer, kafka, 1, *frames(*open_ones[3:], ahead))
-    found, counted = candles_between(spark, kafka, [whole(kafka)], 60, 300, NOON_S * NS_PER_S, {0: 1})
+    rules = Rules(60, 300, NOON_S * NS_PER_S, {0: 1})
+    found, counts, left_out = candles_between(spark, kafka, [whole(kafka)], rules)
     assert candles(found) == candles_of(open_ones, 60)
     assert {each.candle.window_start.minute: (each.copies, each.first) for each in found} == {
         0: (4, {0: 0, 1: 0}),
         1: (1, {1: 1}),
     }
     # The trade before was counted before; the one ahead moves the newest time only as far as it may be ahead.
-    assert counted == Counted(8, 2, 1, datetime.fromtimestamp(NOON_S + 300, UTC))
+    assert counts == Counts(8, 2, 1, 1, (NOON_S + 300) * 1_000_000)
+    assert [(each.partition, each.first_offset) for each in left_out] == [(1, 2)]
 
 
 def test_of_a_stretch_without_trades_there_is_nothing(spark: SparkSession, kafka: KafkaSettings, producer: Any) -> None:
     put(producer, kafka, 0, b"garbage")
-    assert candles_between(spark, kafka, [whole(kafka)], 60, 60) == ([], Counted(1, 1, 0, None))
-    assert candles_between(spark, kafka, [], 60, 60) == ([], Counted(0, 0, 0, None))
+    rules = Rules(60, 60)
+    assert candles_between(spark, kafka, [whole(kafka)], rules) == Folded([], Counts(rows=1, unreadable=1), [])
+    assert candles_between(spark, kafka, [], rules) == Folded()
 
 
 def test_what_kafka_has_deleted_and_who_does_not_answer_are_told_in_a_sentence(
@@ -132,13 +133,13 @@ def test_what_kafka_has_deleted_and_who_does_not_answer_are_told_in_a_sentence(
 ) -> None:
     put(producer, kafka, 0, b"00")
     with pytest.raises(AggregationError, match=r"failed: Kafka has deleted trades of .* raise its retention"):
-        candles_between(spark, kafka, [Stretch(kafka.topic, {0: 5}, {0: 6})], 60, 60)
+        candles_between(spark, kafka, [Stretch(kafka.topic, {0: 5}, {0: 6})], Rules(60, 60))
     nowhere = kafka.model_copy(update={"bootstrap_servers": f"127.0.0.1:{free_port()}", "delivery_timeout_s": 0.1})
     with pytest.raises(AggregationError, match=r"failed: Kafka at .* does not answer"):
-        candles_between(spark, nowhere, [whole(kafka)], 60, 60)
+        candles_between(spark, nowhere, [whole(kafka)], Rules(60, 60))
 
 
-def test_marked_trades_are_told_by_pair_hour_and_partition_with_where_they_lie(
+def test_trades_that_are_left_out_are_told_by_pair_hour_and_partition_with_where_they_lie(
     spark: SparkSession, kafka: KafkaSettings, producer: Any
 ) -> None:
     late = [a_trade(number, time_s=NOON_S - 1 - number * 1000) for number in range(5)]
@@ -146,14 +147,14 @@ def test_marked_trades_are_told_by_pair_hour_and_partition_with_where_they_lie(
     fine = a_trade(10)
     put(producer, kafka, 0, *frames(fine, *late), b"garbage")
     put(producer, kafka, 1, *frames(ahead, late[0], fine))
-    found = marked_between(spark, kafka, whole(kafka), 300, unfit(NOON_S * NS_PER_S))
+    found = candles_between(spark, kafka, [whole(kafka)], Rules(60, 300, NOON_S * NS_PER_S)).left_out
     pair, hour_s = "Kraken~BTC~USD", NOON_S - HOUR_S
     newest_ns = (NOON_S - 1) * NS_PER_S
     assert sorted(found, key=lambda each: (each.hour_s, each.partition)) == [
-        MarkedTrades(pair, hour_s - HOUR_S, 0, 5, 5, 1, newest_ns - 4000 * NS_PER_S),
-        MarkedTrades(pair, hour_s, 0, 1, 4, 4, newest_ns),
-        MarkedTrades(pair, hour_s, 1, 1, 1, 1, newest_ns),
-        MarkedTrades(pair, NOON_S, 1, 0, 0, 1, (NOON_S + 301) * NS_PER_S + 7),
+        LeftOut(pair, hour_s - HOUR_S, 0, 5, 5, 1, newest_ns - 4000 * NS_PER_S),
+        LeftOut(pair, hour_s, 0, 1, 4, 4, newest_ns),
+        LeftOut(pair, hour_s, 1, 1, 1, 1, newest_ns),
+        LeftOut(pair, NOON_S, 1, 0, 0, 1, (NOON_S + 301) * NS_PER_S + 7),
     ]
 
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,8 @@ from cryptoflow.model.candle import candles_of
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark import aggregation
 from cryptoflow.spark.checkpoint import committed_offsets
-from cryptoflow.spark.metrics import observed
-from cryptoflow.spark.session import COUNT_STATE_ROWS, cause_of
+from cryptoflow.spark.pack import Rules
+from cryptoflow.spark.session import cause_of
 from cryptoflow.spark.stream import Batch, CandleStream
 from cryptoflow_tests.spark.streaming import NOON_S, PATIENCE_S, SETTINGS, Streaming, a_trade, after
 
@@ -30,11 +30,7 @@ def test_batches_come_in_order_each_with_the_newest_state_of_its_candles(streami
         run.send(trades[first : first + 10])
         run.await_written()
     assert [batch.batch_id for batch in run.batches] == list(range(len(run.batches)))
-    assert [[candle.trades for candle in batch.candles] for batch in run.batches if batch.counts.rows] == [
-        [10],
-        [20],
-        [30],
-    ]
+    assert [[each.candle.trades for each in batch.folded.found] for batch in run.batches] == [[10], [20], [30]]
     assert run.candles == candles_of(trades, SETTINGS.window_s)
 
 
@@ -166,7 +162,7 @@ def test_a_trade_far_ahead_is_in_no_candle_and_makes_nobody_late(streaming: Make
     run.await_written()
     assert (run.total("late"), run.total("rows")) == (1, 6)
     assert run.candles == candles_of([*on_time, *after_it], SETTINGS.window_s)
-    watermark_s = max(batch.counts.watermark_ms for batch in run.batches) / 1000
+    watermark_s = max(batch.watermark.timestamp() for batch in run.batches)
     assert watermark_s <= latest_s - SETTINGS.watermark_s + PATIENCE_S
 
 
@@ -194,41 +190,6 @@ def test_a_batch_that_is_not_admitted_is_neither_written_nor_committed_and_ends_
     assert stream.done() == {0: 1}
 
 
-@pytest.fixture
-def counted_state(spark: SparkSession) -> Iterator[None]:
-    """Spark counts the rows of a state, which it does not else."""
-    spark.conf.set(COUNT_STATE_ROWS, "true")
-    yield
-    spark.conf.set(COUNT_STATE_ROWS, "false")
-
-
-def state_rows(run: Streaming, operator: str) -> list[int]:
-    """How many rows a state operator had after each batch."""
-    assert run.stream._query is not None
-    found = [operator_of for batch in run.stream._query.recentProgress for operator_of in batch.stateOperators]
-    return [state.numRowsTotal for state in found if state.operatorName == operator]
-
-
-@pytest.mark.usefixtures("counted_state")
-def test_the_state_of_candles_has_one_row_for_each_window_and_a_gap_in_time_empties_it(streaming: Make) -> None:
-    run = streaming()
-    day_later_s = NOON_S + 86_400
-    run.send(a_trade(number, time_s=NOON_S + number % 240) for number in range(8000))
-    run.stream.start()
-    run.await_written()
-    run.send([a_trade(9000, time_s=day_later_s)])
-    run.await_watermark(day_later_s - int(SETTINGS.watermark_s))
-    run.send([a_trade(9001, time_s=day_later_s)])
-    run.await_written()
-    run.stream.stop()
-    windows = state_rows(run, "stateStoreSave")
-    assert 4 <= max(windows) <= 5
-    assert windows[-1] == 1
-    identities = state_rows(run, "dedupeWithinWatermark")
-    assert max(identities) >= 8000
-    assert identities[-1] <= 2
-
-
 def test_a_full_disk_is_told_with_the_way_out() -> None:
     error = OSError("java.io.IOException: No space left on device")
     assert "Make room" in cause_of(error)
@@ -239,9 +200,8 @@ def test_a_batch_that_fails_in_spark_ends_the_query_with_its_reason(
     spark: SparkSession, tmp_path: Path, streaming: Make
 ) -> None:
     run = streaming()
-    trades = aggregation.trades(run.buffer.stream(spark), SETTINGS.ahead_s)
-    rows = aggregation.stream_candles(observed(trades), SETTINGS)
-    broken = rows.withColumn("open", sql.expr("if(trades > 0, raise_error('the state is broken'), open)"))
+    rows = aggregation.streamed(run.buffer.stream(spark), Rules(SETTINGS.window_s, SETTINGS.ahead_s), 300)
+    broken = rows.withColumn("rows", sql.expr("if(rows > 0, raise_error('the state is broken'), rows)"))
     stream = CandleStream(broken, SETTINGS, tmp_path / "checkpoint", lambda batch: None)
     stream.start()
     run.send([a_trade(1)])
