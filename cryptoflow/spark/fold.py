@@ -4,7 +4,7 @@ All pairs and windows of a table are folded at once. A trade is a candle of one 
 what has been added up before. Pure; Arrow in, Arrow out.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,16 +108,16 @@ NUMBERED = CANDLES.append(pa.field("runs", pa.list_(RUN)))
 """The same with the numbers of its trades, in order: each run from the first to the last."""
 
 
-def candles(trades: pa.Table, window_s: int) -> pa.Table:
+def candles(tables: Sequence[pa.Table], window_s: int) -> pa.Table:
     """A row of `CANDLES` for each pair and window; of trades of one identity the first counts.
 
     Args:
-        trades: rows with the columns of `pack.FITTING`, in the log's order; if they have numbers, too, the rows are
-            of `NUMBERED`.
+        tables: rows with the columns of `pack.FITTING`, in the log's order; if they have numbers, too, the candles are
+            `NUMBERED`.
     """
-    if not len(trades):
-        return (NUMBERED if "number" in trades.column_names else CANDLES).empty_table()
-    trades = trades.unify_dictionaries().combine_chunks()
+    if not tables:
+        return CANDLES.empty_table()
+    trades = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
     rows, copies = distinct(trades)
     rows, copies, begins = _grouped(trades, rows, copies, window_s)
     made = candles_of(_summed(trades, rows, copies, begins, window_s))

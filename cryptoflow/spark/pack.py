@@ -11,9 +11,10 @@ from zlib import crc32
 import numpy as np
 import pyarrow as pa
 
+from cryptoflow.spark import decode
 from cryptoflow.spark.arrow import to_bytes, to_table
-from cryptoflow.spark.decode import NS_PER_US, NUMBER, TRADES, Frames, trades
-from cryptoflow.spark.fold import candles, starts_s
+from cryptoflow.spark.decode import NS_PER_US, NUMBER, Frames
+from cryptoflow.spark.fold import SUMS, candles, starts_s
 from cryptoflow.spark.state import State
 
 HOUR_S = 3600
@@ -76,7 +77,7 @@ class Rules(NamedTuple):
         """`BLOCKS` of the trades that fit into candles, many to a row, and what became of the others."""
         read: list[pa.RecordBatch] = []
         for some in frames:
-            read.append(trades(some, self.ahead_s, self.numbered))
+            read.append(decode.trades(some, self.ahead_s, self.numbered))
             if sum(map(len, read)) >= BLOCK_TRADES:
                 yield self._packed(pa.Table.from_batches(read))
                 read = []
@@ -118,9 +119,9 @@ class Rules(NamedTuple):
         """The one row of `FOLDED` of all `BLOCKS` of a bucket."""
         rows = [row for batch in blocks for row in _rows(batch)]
         if rows:
-            made = candles(trades := _in_order(rows), self.window_s)
-            duplicates = len(trades) - int(made["trades"].to_numpy().sum())
-            yield pa.RecordBatch.from_pylist([_folded(rows, made, duplicates)], FOLDED)
+            trades = _in_order(rows)
+            made = candles(trades, self.window_s)
+            yield pa.RecordBatch.from_pylist([_folded(rows, made, sum(map(len, trades)) - _trades_of(made))], FOLDED)
 
     def streamed(self, state: State, rows: Sequence[Row], watermark_us: int) -> tuple[State, dict[str, Any]]:
         """(the state after some rows of `BLOCKS`, what became of them as a row of `FOLDED`).
@@ -128,12 +129,16 @@ class Rules(NamedTuple):
         Args:
             watermark_us: trades up to it are late.
         """
-        trades = _in_order(rows)
-        late = trades["time_ns"].to_numpy() // NS_PER_US <= watermark_us
-        left_out = _left_out(trades.filter(pa.array(late & self._is_new(trades))))
-        in_time = trades.filter(pa.array(~late)) if late.any() else trades
-        state, made, duplicates = state.after(watermark_us, self.window_s).plus(in_time, self.window_s)
-        return state, _folded(rows, made, duplicates, left_out)
+        state = state.after(watermark_us, self.window_s)
+        late, all_fresh, duplicates = [], [SUMS.empty_table()], 0
+        for trades in _in_order(rows):
+            is_late = trades["time_ns"].to_numpy() // NS_PER_US <= watermark_us
+            late.append(_left_out(trades.filter(pa.array(is_late & self._is_new(trades)))))
+            in_time = trades.filter(pa.array(~is_late))
+            state, fresh = state.plus(in_time, self.window_s)
+            all_fresh.append(fresh)
+            duplicates += len(in_time) - _trades_of(fresh)
+        return state, _folded(rows, state.candles(pa.concat_tables(all_fresh)), duplicates, late)
 
 
 def _rows(blocks: pa.RecordBatch) -> Iterator[Row]:
@@ -143,11 +148,14 @@ def _rows(blocks: pa.RecordBatch) -> Iterator[Row]:
         yield row | {name: blocks[name][number].as_buffer() for name in streams}
 
 
-def _in_order(rows: Iterable[Row]) -> pa.Table:
-    """The trades of some rows in the log's order."""
+def _in_order(rows: Iterable[Row]) -> list[pa.Table]:
+    """The trades of each row, in the log's order."""
     tables = [to_table(row["trades"]) for row in rows if row["trades"] is not None]
-    tables.sort(key=lambda table: (table["partition"][0].as_py(), table["offset"][0].as_py()))
-    return pa.concat_tables(tables) if tables else TRADES.empty_table().select(FITTING)
+    return sorted(tables, key=lambda table: (table["partition"][0].as_py(), table["offset"][0].as_py()))
+
+
+def _trades_of(made: pa.Table) -> int:
+    return int(made["trades"].to_numpy().sum())
 
 
 def _left_out(trades: pa.Table) -> bytes | None:
@@ -162,8 +170,9 @@ def _left_out(trades: pa.Table) -> bytes | None:
     return to_bytes(found.rename_columns(LEFT_OUT.names).cast(LEFT_OUT))
 
 
-def _folded(rows: Sequence[Row], made: pa.Table, duplicates: int, late: bytes | None = None) -> dict[str, Any]:
-    left_out = [to_table(stream) for stream in (*(row["left_out"] for row in rows), late) if stream is not None]
+def _folded(rows: Sequence[Row], made: pa.Table, duplicates: int, late: Iterable[bytes | None] = ()) -> dict[str, Any]:
+    streams = [*(row["left_out"] for row in rows), *late]
+    left_out = [to_table(stream) for stream in streams if stream is not None]
     return {
         "candles": to_bytes(made),
         "left_out": to_bytes(pa.concat_tables(left_out)) if left_out else None,

@@ -49,15 +49,15 @@ class State(NamedTuple):
         ended_s = watermark_us // US_PER_S - window_s
         return State(*(table.filter(pc.greater(table["start_s"], ended_s)) for table in self))
 
-    def plus(self, trades: pa.Table, window_s: int) -> tuple["State", pa.Table, int]:
-        """(the state with some trades, the `fold.CANDLES` that they change, how many it had already or came twice).
+    def plus(self, trades: pa.Table, window_s: int) -> tuple["State", pa.Table]:
+        """(the state with some trades, the `fold.SUMS` of those of them that it did not have).
 
         Args:
             trades: rows with the columns of `pack.FITTING`, in the log's order, none of which is late.
         """
         if not len(trades):
-            return self, candles_of(SUMS.empty_table()), 0
-        trades = trades.unify_dictionaries().combine_chunks()
+            return self, SUMS.empty_table()
+        trades = trades.combine_chunks()
         rows, copies = distinct(trades)
         pairs, ids = trades["pair"].chunk(0), trades["id"].chunk(0).take(pa.array(rows))
         names, pair = pairs.dictionary, pairs.indices.to_numpy()[rows]
@@ -72,15 +72,17 @@ class State(NamedTuple):
         new[~is_number] = ~pc.is_in(_joint(texts, "id"), _joint(self.texts, "id")).to_numpy()
 
         fresh = sums(trades, rows[new], copies[new], window_s)
-        kept = added([self.sums, fresh])
-        changed = kept.filter(pc.is_in(_joint(kept, "start_s"), _joint(fresh, "start_s")))
         numbers = new & is_number
         state = State(
-            kept,
+            added([self.sums, fresh]),
             _with(self.numbers, names, pair[numbers], start_s[numbers], number[numbers]),
             pa.concat_tables([self.texts, texts.filter(pa.array(new[~is_number]))]),
         )
-        return state, candles_of(changed), len(trades) - int(np.count_nonzero(new))
+        return state, fresh
+
+    def candles(self, fresh: pa.Table) -> pa.Table:
+        """The `fold.CANDLES` of the pairs and windows of some new `fold.SUMS`."""
+        return candles_of(self.sums.filter(pc.is_in(_joint(self.sums, "start_s"), _joint(fresh, "start_s"))))
 
 
 def _joint(table: pa.Table, other: str) -> pa.ChunkedArray:
