@@ -25,9 +25,6 @@ from cryptoflow.runtime.locks import exclusive, held
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark.archive import java_options, quoted
 
-STATE_STORE = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
-"""Keeps the state of ten minutes of trade identities off the JVM's heap."""
-
 LOGGING = Path(__file__).with_name("log4j2.properties").absolute()
 """What Spark logs."""
 
@@ -49,9 +46,6 @@ def session_config(settings: SparkSettings, home: Path, connector: bool = False)
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
-        "spark.sql.streaming.stateStore.providerClass": STATE_STORE,
-        "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
-        "spark.sql.streaming.stateStore.rocksdb.boundedMemoryUsage": "true",
         # The state of one batch is what the next one reads: keeping 100 old versions only fills the disk.
         "spark.sql.streaming.minBatchesToRetain": "10",
         "spark.sql.streaming.metricsEnabled": "false",

@@ -91,7 +91,7 @@ def test_trades_late_by_a_minute_an_hour_and_two_days_and_one_ahead_get_into_the
     assert [(row.verdict, row.reason, row.late) for row in rows] == [
         (REPAIRED, "late trades", 1),
         (REPAIRED, "late trades", 1),
-        (REPAIRED, f"late trades, until {moment(now_s + 2340):%H:%M}", 1),
+        (REPAIRED, f"late trades, until {moment(now_s + 2280):%H:%M}", 1),
         (REPAIRED, "late trades", 1),
     ]
 

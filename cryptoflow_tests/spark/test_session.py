@@ -74,7 +74,6 @@ def test_the_configuration_says_what_the_settings_say(tmp_path: Path) -> None:
     assert config["spark.ui.port"] == "4321"
     assert config["spark.sql.shuffle.partitions"] == "5"
     assert config["spark.sql.session.timeZone"] == "UTC"
-    assert config["spark.sql.streaming.stateStore.providerClass"].endswith("RocksDBStateStoreProvider")
     assert "spark.jars" not in config
 
 
