@@ -1,14 +1,14 @@
 """What an aggregation has committed, and how it commits more: a slice of a backlog as a batch of the stream."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 from pyspark.sql import SparkSession
 
 from cryptoflow.kafka_io.producer import TradeProducer
 from cryptoflow.model.candle import Candle
-from cryptoflow.model.window import HOUR, utc_hour
+from cryptoflow.model.window import EPOCH, HOUR, utc_hour
 from cryptoflow.pipeline.marking import EVERY_PAIR, FINISHED, mark_of, whole_mark
 from cryptoflow.pipeline.place import finished_hours
 from cryptoflow.pipeline.start import start_of
@@ -19,7 +19,7 @@ from cryptoflow.spark.checkpoint import fingerprint
 from cryptoflow.spark.folded import Folded, LeftOut
 from cryptoflow.spark.kafka_log import Stretch
 from cryptoflow.tables.ledger import Ledger
-from cryptoflow.tables.reader import tables_id, waiting_trades
+from cryptoflow.tables.reader import candle_trades, known_series, tables_id, waiting_trades
 from cryptoflow.tables.schema import BatchRecord, MarkRow
 
 
@@ -45,9 +45,9 @@ class Commits:
         self.query = fingerprint(aggregation.definition(settings))
         self._tables = tables_id(ledger.session)
         self.tally = Tally()
-        self._traded: set[datetime] = set()
         ledger.claim()
         self.at = start_of(kafka, settings, ledger, self._tables)
+        self._traded = self._begun()
 
     @property
     def topic_id(self) -> str:
@@ -111,6 +111,18 @@ class Commits:
         """The hours of trades that are in no candle."""
         source, newest = (self._kafka.topic, self.topic_id), self.at.newest
         return [mark_of(each, *source, newest, self._settings.window_s) for each in left_out]
+
+    def _begun(self) -> set[datetime]:
+        """The hours that have trades, where none is finished: those that get verdicts begin with the first of them."""
+        if self.at.finished > EPOCH:
+            return set()
+        session, window_s = self._ledger.session, self._settings.window_s
+        dates = {
+            date for series, dates in known_series(session).items() if series.window_s == window_s for date in dates
+        }
+        length = timedelta(seconds=window_s)  # a window's date is that of its end
+        found = (candle_trades(session, window_s, date - length, date + timedelta(days=1)) for date in dates)
+        return {utc_hour(start) for windows in found for _, start in windows}
 
     def _finished(self, finished: datetime, candles: Sequence[Candle]) -> list[MarkRow]:
         """The marks of hours that get their verdicts, now that they are finished."""

@@ -528,6 +528,18 @@ def test_a_checkpoint_that_comes_back_old_is_not_gone_back_to(
     assert (told.late, told.input_rows) == (0, 60)
 
 
+def test_the_hours_of_a_first_batch_get_their_verdicts_though_the_run_ended_after_it(
+    aggregate_all: Aggregate, kafka: KafkaSettings, session: Session
+) -> None:
+    hour_s = START_S // DAY_S * DAY_S - HOUR_S  # the first one is of the day before
+    send(kafka, [*some_frames(1, hour_s), *some_frames(1, hour_s + 2 * HOUR_S + 60)])
+    aggregate_all()
+    send(kafka, some_frames(1, hour_s + 2 * HOUR_S + 61))
+    aggregate_all()
+    asked = [mark.hour for mark in reader.marks(session) if mark.reason == FINISHED]
+    assert asked == [datetime.fromtimestamp(hour_s + number * HOUR_S, UTC) for number in range(2)]
+
+
 def test_a_setting_that_is_changed_and_taken_back_leaves_no_window_half_counted_and_does_not_rewind(
     aggregate_all: Aggregate, kafka: KafkaSettings, cassandra: CassandraSettings, place: Workplace, session: Session
 ) -> None:
