@@ -1,7 +1,7 @@
 """Gaps of a feed: trades of a pair that did not come, how they are told, and what the log tells of an earlier run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cryptoflow.model.trade import Pair, Trade
 from cryptoflow.model.window import utc_time
@@ -56,6 +56,16 @@ class Gap:
     def _place(self) -> str:
         between = f"{utc_time(self.from_ns):%Y-%m-%d %H:%M:%S} and {utc_time(self.to_ns):%H:%M:%S} UTC"
         return f"of {self.from_coin}-{self.to_currency} on {self.market} between {between}"
+
+
+def bounded(gaps: Sequence[Gap], most: int) -> tuple[Gap, ...]:
+    """As many gaps of a pair as are kept: of those with numbers, which ascend, the last takes in all that are above."""
+    numbered = [gap for gap in gaps if gap.holes]
+    if len(numbered) > most:
+        first, last = numbered[most - 1], numbered[-1]
+        holes = ((first.holes[0][0], last.holes[-1][1]),)
+        numbered[most - 1 :] = [replace(first, to_ns=max(first.to_ns, last.to_ns), holes=holes)]
+    return (*numbered, *(gap for gap in gaps if not gap.holes))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cryptoflow.feeds.gaps import Filled, Gap, Newest, Standing, Told
 from cryptoflow.feeds.holes import FAR_BACK, NOT_SENT, Hole, before, between, in_order
@@ -10,7 +10,8 @@ from cryptoflow.model.trade import Pair, Trade
 from cryptoflow.venues.past import Wanted
 
 MAX_HOLES = 10_000
-"""Holes of a pair that are remembered, so that it is known when they are filled; the oldest go first."""
+"""Holes of a pair that are remembered. Of more, the oldest two are taken for one, so that none is forgotten: with the
+numbers between them, which are then asked for once more."""
 
 MAX_NUMBER = 2**63
 """Above all numbers."""
@@ -174,7 +175,15 @@ class PairState:
         self.holes.append(Hole(self.next, last, now_s, from_ns, to_ns, reason))
         self.untold += 1
         if len(self.holes) > MAX_HOLES:
-            self.untold -= self.holes.pop(0).told is None
+            self._join_oldest()
+
+    def _join_oldest(self) -> None:
+        one, other = self.holes[:2]
+        joined = replace(other, first=one.first, from_ns=one.from_ns, to_ns=max(one.to_ns, other.to_ns))
+        self.holes[:2] = [joined]
+        untold = (one.told is None) + (other.told is None)
+        self.untold -= max(0, untold - 1)
+        joined.told = None if untold else self._gap([joined])
 
     def hole_of(self, number: int) -> int | None:
         """The place of the hole that the number is missing in."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import msgspec
 
 from cryptoflow.feeds.filler import Filling
-from cryptoflow.feeds.gaps import Earlier, Standing
+from cryptoflow.feeds.gaps import Earlier, Standing, bounded
 from cryptoflow.feeds.source import Feed
 from cryptoflow.kafka_io.history import HistoryProducer
 from cryptoflow.kafka_io.tail import ENOUGH_BLOCKS, last_trades, newest_values
@@ -20,7 +20,7 @@ LIVE_WITHIN_S, FILLED_WITHIN_S = 1.0, 0.5
 """How long the end of the log is read, in s, before the feed is opened."""
 
 MOST_KEPT = 5_000
-"""Gaps of a pair that are put down, the oldest: they fit into one record."""
+"""Gaps of a pair, known by numbers, that are put down: they fit into one record."""
 
 GAP = "gap"
 """Why trades of the past are fetched."""
@@ -40,7 +40,7 @@ class FilledGaps:
 
     def keep(self, standings: Mapping[Pair, Standing]) -> None:
         """As `Past` says; one record for each pair."""
-        kept = {pair: replace(each, gaps=each.gaps[:MOST_KEPT]) for pair, each in standings.items()}
+        kept = {pair: replace(each, gaps=bounded(each.gaps, MOST_KEPT)) for pair, each in standings.items()}
         self._producer.put_gaps({kafka_key(pair): msgspec.json.encode(each) for pair, each in kept.items()})
 
 

@@ -7,10 +7,11 @@ later.
 from collections.abc import Iterable
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryptoflow.feeds.gaps import Earlier, Filled, Gap, Standing, Told
+from cryptoflow.feeds.gaps import Earlier, Filled, Gap, Standing, Told, bounded
 from cryptoflow.feeds.holes import NOT_SENT
 from cryptoflow.feeds.ledger import Ledger
 from cryptoflow.feeds.numbers import BEGUN_ANEW, MAX_HOLES
@@ -276,11 +277,33 @@ def test_only_trade_subscriptions_have_gaps() -> None:
     assert ledger.missing(PAIR) == []
 
 
-def test_a_feed_that_sends_every_second_number_fills_no_memory() -> None:
+def test_a_feed_that_sends_every_second_number_fills_no_memory_and_no_hole_is_forgotten() -> None:
+    #  sent    1 . 3 . 5 .  ...  101 . 103 .
+    #  known     ===============     =     =     the oldest holes as one
     ledger = numbered(*range(1, 2 * MAX_HOLES + 100, 2))
-    assert len(ledger.missing(PAIR)) == MAX_HOLES
+    missing = ledger.missing(PAIR)
+    assert (len(missing), missing[0], missing[-1]) == (MAX_HOLES, (2, 100), (2 * MAX_HOLES + 98,) * 2)
     [found] = ledger.due(PATIENCE_S)
-    assert found.missing == MAX_HOLES
+    assert found.holes == tuple(missing)
+    told(ledger, [nth(2 * MAX_HOLES + 101)])
+    assert ledger.missing(PAIR)[0] == (2, 102)
+    assert ledger.due(PATIENCE_S)[0].holes == ((2 * MAX_HOLES + 100,) * 2,)
+    *_, filled = ledger.filled(nth(number) for number in range(2, 103))
+    assert isinstance(filled, Filled)
+    assert (filled.gap.holes, ledger.due(PATIENCE_S)) == (((2, 102),), [])
+
+
+@pytest.mark.parametrize("most", range(1, 6))
+def test_more_gaps_than_are_kept_lose_none(most: int) -> None:
+    #  gaps    2-3   5   8-9   12     and one known by its times
+    #  2 kept  2-3   5----------12
+    numbered = [hole(first, last) for first, last in ((2, 3), (5, 5), (8, 9), (12, 12))]
+    by_time = Gap(*PAIR, 0, 7 * NS_PER_S, "cut")
+    *kept, last = bounded([*numbered, by_time], most)
+    assert (last, len(kept)) == (by_time, min(most, 4))
+    assert kept[: most - 1] == numbered[: most - 1]
+    assert (kept[-1].holes[-1][-1], kept[-1].to_ns) == (12, numbered[-1].to_ns)
+    assert flat(each for gap in kept for each in gap.holes) >= {2, 3, 5, 8, 9, 12}
 
 
 numbers = st.integers(1, 40)
