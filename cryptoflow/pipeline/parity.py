@@ -1,6 +1,7 @@
 """Our candles against the venues' own, minute by minute, for finished windows."""
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
@@ -83,12 +84,14 @@ def compare(
         CassandraError: there are no tables, or they can't be read.
     """
     waiting = {(mark.hour, pair_of(mark)) for mark in reader.marks(session)}
+    rests = {name: rest_of(name) for name in sorted(set(pairs.values()))}
     while start < end:
         until = min(end, utc_midnight(start) + timedelta(days=1))
+        told = told_by(rests, pairs, start, until)
         rows = reader.candle_rows(session, MINUTE_S, start, until)
-        for pair, name in pairs.items():
+        for pair in pairs:
             ours = {row.window_start: row for row in rows if pair_of(row) == pair}
-            theirs, why = _told(rest_of(name), pair, start, until)
+            theirs, why = told[pair]
             if theirs is None:
                 return
             marked = {hour for hour, each in waiting if each == pair}
@@ -100,8 +103,26 @@ def compare(
         start = until
 
 
-def _told(rest: Rest, pair: Pair, start: datetime, end: datetime) -> tuple[dict[datetime, Bar] | None, str]:
-    """The venue's candles by their minutes, and why there are none; None: it was told to stop."""
+Told = tuple[dict[datetime, Bar] | None, str]
+"""A venue's candles of a pair by their minutes, and why there are none; None: it was told to stop."""
+
+
+def told_by(rests: Mapping[str, Rest], pairs: Mapping[Pair, str], start: datetime, end: datetime) -> dict[Pair, Told]:
+    """What the venues tell, by pair. They are asked side by side: each keeps a pace of its own."""
+
+    def of_venue(name: str) -> dict[Pair, Told]:
+        return {pair: _told(rests[name], pair, start, end) for pair, venue in pairs.items() if venue == name}
+
+    with ThreadPoolExecutor(len(rests)) as pool:
+        try:
+            return {pair: told for found in pool.map(of_venue, rests) for pair, told in found.items()}
+        except BaseException:
+            for rest in rests.values():
+                rest.stop.set()  # else they were waited for
+            raise
+
+
+def _told(rest: Rest, pair: Pair, start: datetime, end: datetime) -> Told:
     venue, found = rest.venue, dict[datetime, Bar]()
     if not venue.most_bars:
         return found, f"{venue.name} is not asked for candles"

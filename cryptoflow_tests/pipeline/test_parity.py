@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +22,16 @@ from cryptoflow.model.parity import Parity, Share
 from cryptoflow.model.trade import Trade
 from cryptoflow.model.verdict import SUSPECT
 from cryptoflow.pipeline import agreement
-from cryptoflow.pipeline.parity import DayOfPair, compare, finished_by, pairs_of, refuse_other_windows, report, total
+from cryptoflow.pipeline.parity import (
+    DayOfPair,
+    compare,
+    finished_by,
+    pairs_of,
+    refuse_other_windows,
+    report,
+    told_by,
+    total,
+)
 from cryptoflow.runtime.holder import Holder
 from cryptoflow.settings import FeedSettings, load
 from cryptoflow.tables import lease
@@ -127,6 +137,26 @@ def test_a_venue_that_can_not_be_asked_tells_none_and_why(name: str, world: Worl
         assert total(days) == Share(none=180)
         assert all(f"The REST of {name} was no help" in day.why for day in days)
         assert f"The REST of {name} was no help" in report(days)
+
+
+@dataclass(frozen=True)
+class AskedTogether(Rest):
+    """Answers when another one is asked, too."""
+
+    both: threading.Barrier = field(kw_only=True)
+
+    def ask(self, target: str, read: Any) -> Any:
+        self.both.wait(10)
+        return []
+
+
+def test_venues_are_asked_side_by_side() -> None:
+    both = threading.Barrier(2)
+    names = "coinbase", "kraken"
+    rests = {name: AskedTogether(VENUES[name], "http://127.0.0.1", threading.Event(), both=both) for name in names}
+    pairs = {(str(VENUES[name].market), "BTC", "USD"): name for name in names}
+    told = told_by(rests, pairs, START, START + ONE_HOUR)
+    assert [(len(bars or {}), why) for bars, why in told.values()] == [(60, ""), (0, "")]
 
 
 def test_older_candles_than_kraken_keeps_are_none(world: World) -> None:
