@@ -98,3 +98,16 @@ def finished_hours(before: datetime, after: datetime, traded: Collection[datetim
     every = max(0, math.ceil((utc_hour(after) - first) / HOUR))
     empty = {first + number * HOUR for number in range(min(every, EMPTY_HOURS))}
     return sorted(hour for hour in {*empty, *traded} if first <= hour and hour + HOUR <= after)
+
+
+def hours_after(late: datetime, finished: datetime, judged: Collection[datetime]) -> list[datetime]:
+    """The finished hours after one of a late trade, up to the first that has a verdict: those that lack theirs.
+
+    They have none where the trade is older than all that was known of its pair.
+    """
+    found: list[datetime] = []
+    hour = late + HOUR
+    while len(found) < EMPTY_HOURS and hour + HOUR <= finished and hour not in judged:
+        found.append(hour)
+        hour += HOUR
+    return found

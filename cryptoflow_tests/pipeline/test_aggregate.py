@@ -590,7 +590,7 @@ def test_a_batch_that_was_interrupted_counts_once_and_has_marked_what_is_late(
     assert (counted.input_rows, counted.late) == (707, 7)
 
 
-def test_late_trades_mark_their_hour_with_where_they_lie(
+def test_late_trades_mark_their_hour_with_where_they_lie_and_those_after_it_that_have_no_verdict(
     aggregate_all: Aggregate, kafka: KafkaSettings, session: Session
 ) -> None:
     # A batch takes for late what was so when the batch before it began.
@@ -598,15 +598,15 @@ def test_late_trades_mark_their_hour_with_where_they_lie(
         times_s = [START_S + 2 * HOUR_S + number for number in range(first, first + count)]
         send_received(kafka, on_time(BTC, 0, times_s, first_id=1 + first))
         aggregate_all()
-    late = on_time(BTC, 0, [START_S + 600 * number for number in (0, 1, 5)], first_id=1000)
+    late = on_time(BTC, 0, [START_S + 600 * number for number in (-12, 0, 1, 5)], first_id=1000)
     between = on_time(BTC, 0, [START_S + 2 * HOUR_S + 200], first_id=2000)
     received_s = START_S + 2 * HOUR_S + 201
     send_received(kafka, [(received_s, place, trade) for _, place, trade in [*late[:2], *between, *late[2:]]])
     told = aggregate_all()
-    assert (told.late, told.waiting_trades) == (3, 3)
+    assert (told.late, told.waiting_trades) == (4, 4)
     hour = datetime.fromtimestamp(START_S // HOUR_S * HOUR_S, UTC)
     by_hour: dict[datetime, list[tuple[int, datetime]]] = {}
-    for at, (_, _, trade) in zip((200, 201, 203), late, strict=True):
+    for at, (_, _, trade) in zip((200, 201, 203, 204), late, strict=True):
         made = datetime.fromtimestamp(trade.time_s, UTC)
         by_hour.setdefault(made.replace(minute=0, second=0), []).append((at, made))
     found = {mark.hour: mark for mark in marks(session)}
@@ -615,6 +615,8 @@ def test_late_trades_mark_their_hour_with_where_they_lie(
         each: (places[0][0], places[-1][0], len(places), max(made for _, made in places) + timedelta(minutes=1))
         for each, places in by_hour.items()
     }
+    asked = [mark.hour for mark in reader.marks(session) if (mark.market, mark.reason) == ("Coinbase", FINISHED)]
+    assert asked == [hour - HOUR]
 
 
 def test_dropped_tables_are_filled_again_from_kafka(

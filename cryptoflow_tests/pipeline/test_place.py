@@ -19,6 +19,7 @@ from cryptoflow.pipeline.place import (
     finished_by,
     finished_hours,
     first_start,
+    hours_after,
     next_start,
     slice_end,
     start_behind_cut,
@@ -172,3 +173,17 @@ def test_the_first_hour_that_is_finished_is_the_first_one_that_has_trades() -> N
     three = [NOON + number * HOUR for number in range(3)]
     assert finished_hours(EPOCH, NOON + 3 * HOUR, {NOON, NOON + 3 * HOUR}) == three
     assert finished_hours(EPOCH, NOON + 3 * HOUR, ()) == []
+
+
+@given(st.integers(0, 3 * EMPTY_HOURS), st.integers(0, 3 * EMPTY_HOURS * 60), st.sets(st.integers(0, 3 * EMPTY_HOURS)))
+def test_after_a_late_trade_each_finished_hour_is_judged_up_to_one_that_is_or_for_a_week(
+    late: int, finished: int, judged: set[int]
+) -> None:
+    #  hour    l  .  .  .  j  .     l: the late trade's, j: has a verdict
+    #  found      x  x  x
+    known = {NOON + number * HOUR for number in judged}
+    found = hours_after(NOON + late * HOUR, NOON + timedelta(minutes=finished), known)
+    assert found == [NOON + (late + 1 + number) * HOUR for number in range(len(found))]
+    assert not known.intersection(found)
+    after = NOON + (late + 1 + len(found)) * HOUR
+    assert len(found) == EMPTY_HOURS or after in known or after + HOUR > NOON + timedelta(minutes=finished)
