@@ -125,6 +125,7 @@ def figures(at: Trial, begun_s: float, whole_s: float) -> Result:
         assert tally.broken.keys() <= {TOO_SLOW}, tally
     return {
         **verified,
+        "trades/s": round(at.trades_per_s),
         "filled": at.topics.filled,
         "requests": sum(tally.requests.total() for tally in tallies),
         "sockets": sum(each.simulator.connects for each in at.markets),

@@ -61,11 +61,16 @@ class Market:
         return self.simulator.config.venue
 
     @property
+    def lived_s(self) -> float:
+        """For how long it trades, in s of our time."""
+        return time.monotonic() - self._began_s
+
+    @property
     def now_s(self) -> float:
         """The exchange time now, since the epoch."""
         config = self.simulator.config
         assert config.start_time_s is not None
-        return config.start_time_s + (time.monotonic() - self._began_s) * config.market_speed
+        return config.start_time_s + self.lived_s * config.market_speed
 
     @property
     def subscriptions(self) -> dict[Pair, str]:
@@ -85,10 +90,12 @@ class Market:
         self.planted.setdefault(pair, []).append(self.simulator.skip_ids(subscription, ids))
 
     def cut(self) -> None:
-        """Drop its sockets, and wait until there is another one."""
+        """Drop its sockets, and wait until trades come by another one: who gets none waits longer for each next one."""
         before = self.simulator.connects
         self.simulator.drop_connections()
         self.simulator.wait_until(lambda: self.simulator.connects > before, CONNECT_S)
+        sent = self.simulator.sent.trades
+        self.simulator.wait_until(lambda: self.simulator.sent.trades > sent, CONNECT_S)
 
 
 def market(venue: VenueName, trades_per_s: float, speed: float, limit_factor: float, **faults: Any) -> Market:

@@ -38,11 +38,12 @@ class Trial:
 
     Attributes:
         until_s: the exchange time up to which the topics have all trades.
+        trades_per_s: how many the markets have made up to then, in a second of ours.
     """
 
     def __init__(self, place: Workplace, markets: Sequence[Market], topics: Topics) -> None:
         self.place, self.markets, self.topics = place, markets, topics
-        self.until_s = 0.0
+        self.until_s = self.trades_per_s = 0.0
         self._output = place.folder / "run.log"
         self._process: subprocess.Popen[str] | None = None
 
@@ -110,6 +111,7 @@ class Trial:
 
         awaited(come, "trades of each busy pair", UP_S)
         ends = self.topics.ends()
+        self.trades_per_s = sum(map(len, ends.values())) / max(market.lived_s for market in self.markets)
 
         def whole() -> bool:
             self.check_alive()
