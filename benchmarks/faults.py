@@ -28,6 +28,7 @@ from benchmarks.trial import Trial, trial
 from cryptoflow.render import new_console
 from cryptoflow.settings import CassandraSettings, KafkaSettings
 from cryptoflow.simulator.config import VenueName
+from cryptoflow.venues import VENUES as REAL_VENUES
 from cryptoflow_tests.orchestration.deaths import DAMAGES
 
 VENUES: tuple[VenueName, ...] = ("coinbase", "binance", "kraken")
@@ -50,7 +51,7 @@ Work = Callable[[argparse.Namespace, Stores, Say], Result]
 def of_venue(venue: VenueName, given: argparse.Namespace, stores: Stores, say: Say) -> Result:
     """Cut a venue's sockets in each of three lives of a run, the second of which ends for a while."""
     rng, begun_s = random.Random(f"{given.seed} {venue}"), time.monotonic()
-    factor = given.kraken_factor if venue == "kraken" else 1.0
+    factor = factor_of(venue, given, say)
     with trial([market(venue, given.trades_per_s, given.speed, factor, lost=given.lost)], *stores) as at:
         for life in range(LIVES):
             at.start()
@@ -68,6 +69,15 @@ def of_venue(venue: VenueName, given: argparse.Namespace, stores: Stores, say: S
         return figures(at, begun_s, whole_s)
 
 
+def factor_of(venue: VenueName, given: argparse.Namespace, say: Say) -> float:
+    """How many times as often as the real venue lets its REST is asked, which is told where it is."""
+    factor: float = given.kraken_factor if venue == "kraken" else 1.0
+    if factor != 1:
+        interval_s = REAL_VENUES[venue].limits.rest_interval_s
+        say(f"{venue}: REST is asked {factor:g} times as often as the real one allows: a page in {interval_s:g} s")
+    return factor
+
+
 def cut(at: Trial, times: int, within_s: float, rng: random.Random, plant: bool) -> None:
     """Cut the sockets of the only market at random moments, and plant a hole in between."""
     [only], begun_s = at.markets, time.monotonic()
@@ -83,7 +93,7 @@ def cut(at: Trial, times: int, within_s: float, rng: random.Random, plant: bool)
 def refusal(given: argparse.Namespace, stores: Stores, say: Say) -> Result:
     """Have one of three venues refuse everything for a while; the others lose nothing by it."""
     begun_s, rate = time.monotonic(), given.trades_per_s / len(VENUES)
-    markets = [market(venue, rate, given.speed, given.kraken_factor if venue == "kraken" else 1.0) for venue in VENUES]
+    markets = [market(venue, rate, given.speed, factor_of(venue, given, say)) for venue in VENUES]
     with trial(markets, *stores) as at:
         at.start()
         time.sleep(given.life_s)
