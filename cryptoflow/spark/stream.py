@@ -126,8 +126,9 @@ class CandleStream:
 
     def _watermark(self, rows: Sequence[Mapping[str, int]]) -> datetime:
         """The one that Spark takes for the next batch: down to the millisecond, and never back."""
-        before_us = max(row[WATERMARK.name] for row in rows)
-        newest_ms = max(row["newest_us"] for row in rows) // 1000
+        # Offsets may go on without a record: after a transaction, say.
+        before_us = max((row[WATERMARK.name] for row in rows), default=0)
+        newest_ms = max((row["newest_us"] for row in rows), default=0) // 1000
         return utc_time(max(before_us, newest_ms * 1000 - int(self._settings.watermark_s * US_PER_S)) * NS_PER_US)
 
     def check(self) -> None:

@@ -14,6 +14,7 @@ from cryptoflow.model.candle import candles_of
 from cryptoflow.settings import SparkSettings
 from cryptoflow.spark import aggregation
 from cryptoflow.spark.checkpoint import committed_offsets
+from cryptoflow.spark.folded import Counts, Folded
 from cryptoflow.spark.pack import Rules
 from cryptoflow.spark.session import cause_of
 from cryptoflow.spark.stream import Batch, CandleStream
@@ -207,6 +208,17 @@ def test_a_batch_that_fails_in_spark_ends_the_query_with_its_reason(
     run.send([a_trade(1)])
     with pytest.raises(AggregationError, match="the state is broken"):
         stream.drain({0: 1}, after(PATIENCE_S))
+
+
+def test_a_batch_of_offsets_without_records_is_committed(spark: SparkSession, tmp_path: Path, streaming: Make) -> None:
+    run = streaming()
+    nothing = run.buffer.stream(spark).where("value != value")
+    rows = aggregation.streamed(nothing, Rules(SETTINGS.window_s, SETTINGS.ahead_s), SETTINGS.watermark_s)
+    run.stream = CandleStream(rows, SETTINGS, tmp_path / "without", run._write)
+    run.send([a_trade(1)])
+    run.stream.start()
+    assert run.stream.drain({0: 1}, after(PATIENCE_S))
+    assert [batch.folded for batch in run.batches] == [Folded([], Counts(), [])]
 
 
 def test_a_query_that_somebody_else_ended_is_no_quiet_end(streaming: Make) -> None:
