@@ -1,29 +1,24 @@
 """What an aggregation has committed, and how it commits more: a slice of a backlog as a batch of the stream."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
 import msgspec
 from pyspark.sql import SparkSession
 
 from cryptoflow.kafka_io.producer import TradeProducer
-from cryptoflow.model.candle import Candle
-from cryptoflow.model.trade import Pair
-from cryptoflow.model.window import EPOCH, HOUR, utc_hour, utc_midnight
-from cryptoflow.pipeline.marking import EVERY_PAIR, FINISHED, mark_of, whole_mark
-from cryptoflow.pipeline.place import EMPTY_HOURS, finished_hours, hours_after
+from cryptoflow.pipeline.marking import mark_of
 from cryptoflow.pipeline.start import start_of
 from cryptoflow.pipeline.tally import Tally
+from cryptoflow.pipeline.unjudged import Unjudged
 from cryptoflow.settings import KafkaSettings, SparkSettings
 from cryptoflow.spark import aggregation, kafka_log
 from cryptoflow.spark.checkpoint import fingerprint
 from cryptoflow.spark.folded import Folded, LeftOut
 from cryptoflow.spark.kafka_log import Stretch
-from cryptoflow.tables import hours
 from cryptoflow.tables.ledger import Ledger
-from cryptoflow.tables.reader import candle_trades, known_series, tables_id, waiting_trades
-from cryptoflow.tables.schema import BatchRecord, MarkRow, pair_of
+from cryptoflow.tables.reader import tables_id, waiting_trades
+from cryptoflow.tables.schema import BatchRecord, MarkRow
 
 
 class Commits:
@@ -50,7 +45,7 @@ class Commits:
         self.tally = Tally()
         ledger.claim()
         self.at = start_of(kafka, settings, ledger, self._tables)
-        self._traded = self._begun()
+        self._unjudged = Unjudged(ledger.session, ledger.place, self.at)
 
     @property
     def topic_id(self) -> str:
@@ -105,7 +100,7 @@ class Commits:
             watermark=watermark,
             finished_at=datetime.now(UTC),
         )
-        marks = [*late, *self._after(late), *self._finished(finished, candles)]
+        marks = [*late, *self._unjudged.marks(self.at.finished, finished, candles, late)]
         self.tally.add(self._ledger.commit(marks, candles, record, done))
         self.at = done
         if late or self.tally.metrics().waiting_trades:
@@ -115,40 +110,6 @@ class Commits:
         """The hours of trades that are in no candle."""
         source, newest = (self._kafka.topic, self.topic_id), self.at.newest
         return [mark_of(each, *source, newest, self._settings.window_s) for each in left_out]
-
-    def _after(self, late: Iterable[MarkRow]) -> Iterator[MarkRow]:
-        """The marks of hours after late trades that have no verdict, as nothing was known of their pair then."""
-        by_pair: dict[Pair, set[datetime]] = defaultdict(set)
-        for mark in late:
-            by_pair[pair_of(mark)].add(mark.hour)
-        for pair, traded in by_pair.items():
-            judged = traded | self._judged(pair, min(traded) + HOUR)
-            for hour in (after for each in traded for after in hours_after(each, self.at.finished, judged)):
-                yield whole_mark(hour, pair, self._kafka.topic, self.topic_id, FINISHED)
-
-    def _judged(self, pair: Pair, since: datetime) -> set[datetime]:
-        days = range((utc_midnight(self.at.finished) - utc_midnight(since)).days + 1)
-        dates = (utc_midnight(since) + timedelta(days=day) for day in days[: EMPTY_HOURS // 24 + 1])
-        return {row.hour for date in dates for row in hours.of_day(self._ledger.session, pair, date)}
-
-    def _begun(self) -> set[datetime]:
-        """The hours that have trades, where none is finished: those that get verdicts begin with the first of them."""
-        if self.at.finished > EPOCH:
-            return set()
-        session, window_s = self._ledger.session, self._settings.window_s
-        dates = {
-            date for series, dates in known_series(session).items() if series.window_s == window_s for date in dates
-        }
-        length = timedelta(seconds=window_s)  # a window's date is that of its end
-        found = (candle_trades(session, window_s, date - length, date + timedelta(days=1)) for date in dates)
-        return {utc_hour(start) for windows in found for _, start in windows}
-
-    def _finished(self, finished: datetime, candles: Sequence[Candle]) -> list[MarkRow]:
-        """The marks of hours that get their verdicts, now that they are finished."""
-        self._traded |= {utc_hour(candle.window_start) for candle in candles}
-        ended = finished_hours(self.at.finished, finished, self._traded)
-        self._traded = {hour for hour in self._traded if hour + HOUR > finished}
-        return [whole_mark(hour, EVERY_PAIR, self._kafka.topic, self.topic_id, FINISHED) for hour in ended]
 
     def _send_dead_letters(self, stretch: Stretch) -> None:
         parts = kafka_log.parts(self._kafka, [stretch])
