@@ -17,7 +17,7 @@ from cryptoflow.model.candle import CandleRow, DirectionRow
 from cryptoflow.tables import pages
 from cryptoflow.tables.reader import Series
 from cryptoflow.tables.schema import HourRow
-from cryptoflow.web.events import Hub, Viewer
+from cryptoflow.web.events import RETRY, Hub, Viewer
 from cryptoflow.web.health import Health, HealthDesk
 from cryptoflow.web.live import Live
 from cryptoflow.web.parameters import (
@@ -208,6 +208,7 @@ async def live(
 
 async def _until_left(hub: Hub, viewer: Viewer) -> AsyncGenerator[bytes, None]:
     try:
+        yield RETRY
         async for message in viewer.messages():
             yield message
     finally:

@@ -19,6 +19,9 @@ RESET = "reset"
 
 HEARTBEAT = b": here\n\n"
 
+RETRY = b"retry: 1000\n\n"
+"""After how many ms a browser that lost its connection comes back; its own default is several seconds."""
+
 
 class Event(NamedTuple):
     """A state that has changed."""

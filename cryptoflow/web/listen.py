@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 
 END_TIMEOUT_S = 5.0
 
-SEND_BUFFER_BYTES = 128 * 1024
-"""What a viewer may leave in the kernel before it counts as slow; untold, the kernel takes megabytes."""
+UNSENT_BYTES = 16 * 1024
+"""What may wait in the kernel until a viewer takes it; of what comes then only the newest state follows. Untold, the
+kernel takes megabytes, and a slow viewer would see what was minutes ago."""
+
+SLOW_MS = 10_000
+"""A viewer that takes nothing for so long is dropped, by the kernel; a browser comes back by itself."""
 
 BACKLOG = 256
 """Browsers that may wait while the server starts."""
@@ -46,7 +50,8 @@ def listening_socket(web: WebSettings, *, or_another: bool = False) -> tuple[soc
 
 
 def _bounded(listener: socket.socket) -> socket.socket:
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # its connections inherit it
+    for option, value in ((socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES), (socket.TCP_USER_TIMEOUT, SLOW_MS)):
+        listener.setsockopt(socket.IPPROTO_TCP, option, value)  # its connections inherit it
     return listener
 
 

@@ -1,17 +1,10 @@
-"""The response that never ends: server-sent events, until the viewer leaves or is too slow."""
+"""The response that never ends: server-sent events, until the viewer leaves."""
 
-import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 
 from fastapi.responses import StreamingResponse
-from starlette.types import Message, Send
-
-SLOW_S = 10.0
-"""A viewer whose connection takes nothing for so long is dropped; a browser comes back by itself."""
-
-RETRY_MS = 1000
-"""How long a browser waits until it comes back; its own default is several seconds."""
+from starlette.types import Send
 
 
 class EventStream(StreamingResponse):
@@ -28,18 +21,6 @@ class EventStream(StreamingResponse):
         self._messages = messages
 
     async def stream_response(self, send: Send) -> None:
-        """Send until the viewer is gone, or takes nothing for `SLOW_S`."""
-        now = asyncio.get_running_loop().time
-        with suppress(TimeoutError):  # an answer that breaks off: that is how the viewer's end learns of it
-            async with aclosing(self._messages), asyncio.timeout(SLOW_S) as patience:
-                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                await send(_part(b"retry: %d\n\n" % RETRY_MS))
-                patience.reschedule(None)
-                async for message in self._messages:
-                    patience.reschedule(now() + SLOW_S)
-                    await send(_part(message))
-                    patience.reschedule(None)
-
-
-def _part(body: bytes) -> Message:
-    return {"type": "http.response.body", "body": body, "more_body": True}
+        """Send until the viewer is gone; starlette would leave the source to the garbage collection."""
+        async with aclosing(self._messages):
+            await super().stream_response(send)
