@@ -18,6 +18,7 @@ from contextlib import contextmanager
 import numpy as np
 from confluent_kafka import Producer
 
+from cryptoflow.kafka_io.delivery import LINGER_MS
 from cryptoflow.local.service import LOOPBACK
 from cryptoflow.model.trade import kafka_key, write_trade
 from cryptoflow.model.window import window_start_ns
@@ -98,8 +99,9 @@ async def _view(port: int, viewers: int, trades: int) -> list[Heard]:
 
 
 def _send(server: str, topic: str, trades: int, rate: float) -> list[float]:
-    """Send so many, at a rate in trades/s; when Kafka acknowledged each."""
-    producer, acknowledged = Producer({"bootstrap.servers": server, "linger.ms": 0, "acks": "all"}), [0.0] * trades
+    """Send so many, at a rate in trades/s, together as an ingester's are; when Kafka acknowledged each."""
+    options = {"bootstrap.servers": server, "linger.ms": LINGER_MS, "acks": "all"}
+    producer, acknowledged = Producer(options), [0.0] * trades
     start_ns, begun_s = window_start_ns(time.time_ns(), 60), time.monotonic()
     for number in range(trades):
         producer.poll(max(0.0, begun_s + number / rate - time.monotonic()))

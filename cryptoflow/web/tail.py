@@ -24,6 +24,9 @@ RETRY_S = 1.0
 POLL_MS = 250
 """How long a poll waits for the next record; it returns as soon as there is one."""
 
+GATHER_S = 0.005
+"""Between two polls: trades of a busy topic come by the dozen then, and Kafka has so many fewer answers to give."""
+
 RECORDS_AT_ONCE = 2000
 """Records handed over at a time: at most so many milliseconds pass until the next ones are looked for."""
 
@@ -119,7 +122,7 @@ class Tail:
 
     def _read(self, consumer: Any, places: Sequence[TopicPartition]) -> None:
         next_look_s = 0.0
-        while not self._ending.is_set():
+        while not self._ending.wait(GATHER_S):
             if time.monotonic() >= next_look_s:
                 if not self._look(consumer, places):
                     return
