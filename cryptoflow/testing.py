@@ -40,6 +40,11 @@ status
 True 1 {}
 """
 
-from cryptoflow.simulator import Faults, Sent, Simulator, SimulatorConfig, Tally, frames
+from cryptoflow.simulator.config import SimulatorConfig
+from cryptoflow.simulator.faults import Faults
+from cryptoflow.simulator.feed import frames
+from cryptoflow.simulator.handle import Simulator
+from cryptoflow.simulator.limits import Tally
+from cryptoflow.simulator.sent import Sent
 
 __all__ = ["Faults", "Sent", "Simulator", "SimulatorConfig", "Tally", "frames"]

@@ -252,10 +252,11 @@ def test_no_streaming_op_is_retried_by_dagster() -> None:
     assert [each.name for each in [*nodes, *definitions] if each.retry_policy] == []
 
 
-def test_the_definitions_load_without_a_warning_and_without_what_streams() -> None:
+@pytest.mark.parametrize("loaded", ["definitions", "cli"])
+def test_definitions_and_command_load_without_a_warning_and_without_what_takes_long(loaded: str) -> None:
     program = (
-        "import sys; import cryptoflow.definitions; "
-        "print([name for name in ('pyspark', 'kafka', 'cassandra') if name in sys.modules])"
+        f"import sys; import cryptoflow.{loaded}; "
+        "print([name for name in ('pyspark', 'kafka', 'cassandra', 'numpy', 'fastapi') if name in sys.modules])"
     )
     done = python("-W", "error", "-c", program)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")

@@ -13,7 +13,6 @@ import typer
 from cryptoflow.errors import ServiceError
 from cryptoflow.simulator.config import SimulatorConfig, VenueName
 from cryptoflow.simulator.faults import Faults
-from cryptoflow.simulator.server import Server
 
 DEFAULT_PORT = 8765
 
@@ -153,6 +152,8 @@ def simulate(
 
 
 async def _serve(config: SimulatorConfig, parent: psutil.Process | None) -> None:
+    from cryptoflow.simulator.server import Server  # it takes a while that no other command should wait for
+
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -5,7 +5,8 @@ from pathlib import Path
 from cryptoflow.model.trade import read_trade
 from cryptoflow.runtime.stop import Deadline
 from cryptoflow.settings import SparkSettings
-from cryptoflow.simulator import SimulatorConfig, frames
+from cryptoflow.simulator.config import SimulatorConfig
+from cryptoflow.simulator.feed import frames
 from cryptoflow.spark.aggregation import batched, streamed
 from cryptoflow.spark.archive import BUILD_TIMEOUT_S
 from cryptoflow.spark.memory_source import FrameBuffer

@@ -19,7 +19,7 @@ from websockets.sync.client import connect
 import cryptoflow
 from cryptoflow.cli.simulate import alive, simulate
 from cryptoflow.errors import ServiceError
-from cryptoflow.simulator import Faults
+from cryptoflow.simulator.faults import Faults
 
 PROGRAM = "import typer; from cryptoflow.cli.simulate import simulate; typer.run(simulate)"
 WAIT_S = 20

@@ -15,7 +15,10 @@ from websockets.sync.client import ClientConnection, connect
 
 from cryptoflow.errors import ConfigError, ServiceError
 from cryptoflow.model.trade import read_trade
-from cryptoflow.simulator import Faults, Simulator, SimulatorConfig, frames
+from cryptoflow.simulator.config import SimulatorConfig
+from cryptoflow.simulator.faults import Faults
+from cryptoflow.simulator.feed import frames
+from cryptoflow.simulator.handle import Simulator
 
 BTC = "0~Coinbase~BTC~USD"
 ETH = "0~Binance~ETH~USDT"

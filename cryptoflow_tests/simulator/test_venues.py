@@ -19,10 +19,11 @@ from websockets.sync.client import ClientConnection, connect
 
 from cryptoflow.errors import ConfigError, ServiceError
 from cryptoflow.model.recording import Record, record_line
-from cryptoflow.simulator import Faults, Simulator, SimulatorConfig
 from cryptoflow.simulator.binance import Binance
 from cryptoflow.simulator.coinbase import Coinbase
-from cryptoflow.simulator.config import VenueName
+from cryptoflow.simulator.config import SimulatorConfig, VenueName
+from cryptoflow.simulator.faults import Faults
+from cryptoflow.simulator.handle import Simulator
 from cryptoflow.simulator.kraken import Kraken
 
 WAIT_S = 20.0
