@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Tests wait for a feed, a tick or a JVM half of their time: more workers than processors, of which two are enough.
 WORKERS ?= 3
-FAST_WORKERS ?= 4
+FAST_WORKERS ?= 3
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help

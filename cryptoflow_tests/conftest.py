@@ -123,6 +123,11 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ |= {SHARED_HOME: folder, SHARED_KAFKA: kafka.address, SHARED_CASSANDRA: str(cassandra.port)}
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import what is not fast, where that is asked for: each worker would take seconds for it."""
+    return True if config.option.fast and any(_is_in(collection_path, name) for name in HEAVY) else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is not fast, where that is asked for. Put the longest first; a file's own order stays."""
     if config.option.fast:
@@ -130,7 +135,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = filterfalse(_is_heavy, items)
 
     def rank(item: pytest.Item) -> int:
-        return next((place for place, name in enumerate(LONGEST) if _is_in(item, name)), len(LONGEST))
+        return next((place for place, name in enumerate(LONGEST) if _is_in(item.path, name)), len(LONGEST))
 
     items.sort(key=rank)
 
@@ -157,13 +162,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _is_heavy(item: pytest.Item) -> bool:
-    fixtures = getattr(item, "fixturenames", ())
-    return not HEAVY_FIXTURES.isdisjoint(fixtures) or any(_is_in(item, name) for name in HEAVY)
+    return not HEAVY_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
 
 
-def _is_in(item: pytest.Item, name: str) -> bool:
-    """Whether the test is of this file, or of a file in this folder."""
-    return f"/{name}/" in f"/{item.path.relative_to(REPOSITORY).as_posix()}/"
+def _is_in(path: Path, name: str) -> bool:
+    """Whether it is this file or folder, or lies in it."""
+    return f"/{name}/" in f"/{path.relative_to(REPOSITORY).as_posix()}/"
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ every_keeper = pytest.mark.parametrize("sensor", KEEPERS, ids=lambda each: each.
 
 @pytest.fixture(scope="module")
 def stored() -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test() as made:
+    with dg.DagsterInstance.ephemeral() as made:
         yield made
 
 
