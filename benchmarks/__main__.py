@@ -6,6 +6,7 @@ Services and data are made for the run. The ratios count: both sides run in turn
 
 import argparse
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -109,9 +110,9 @@ def start_part(
     given: argparse.Namespace, kafka: KafkaSettings, cassandra: CassandraSettings, console: Console
 ) -> dict[str, Any]:
     """Measure, and print."""
-    figures = start.measure(kafka, cassandra, given.rounds, given.patience)
-    table = Table("a warm start", "first candle row, s", "cores while idle")
-    for way, found in {**figures["ways"], "ratio": figures["ratios"]}.items():
+    figures = start.measure(kafka, cassandra, given.rounds, given.patience, given.before)
+    table = Table("a warm start", "first candle row, s", "of the cores until then, s", "cores while idle")
+    for way, found in {**figures["ways"], **figures["ratios"]}.items():
         table.add_row(way.replace("_", " "), *map(str, found.values()))
     console.print(table)
     return figures
@@ -140,6 +141,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="of Flink SQL")
     parser.add_argument("--keep", action="store_true", help="keep the figures of a busy machine too")
     parser.add_argument("--only", choices=["catch-up", "ingest", "page", "start"], help="one part alone")
+    parser.add_argument("--before", type=Path, help="a checkout of an earlier version, whose start is measured too")
     given = parser.parse_args()
     given.trades -= given.trades % (SMALL_SHARE * WRITERS)  # so that all writers have as many
     return given
