@@ -36,7 +36,7 @@ def parity(
 ) -> None:
     """Compare candles with the venues' own, minute by minute, and print a report in Markdown.
 
-    Whole hours that differ are suspect from then on, and those that agree again are not.
+    Whole hours that differ are suspect and marked, until their repair has compared them with the log.
     """
     env = environment(given)
     from cryptoflow.pipeline import agreement  # here, as it takes a while to import

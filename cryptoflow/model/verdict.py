@@ -156,18 +156,29 @@ class Facts(NamedTuple):
     """Whether some of its trades came too late, or were filled in."""
     disagreement: str = ""
     """What the venue's own candles say otherwise."""
+    compared: bool = True
+    """Whether the candles are known to be those of the log; else what a venue says is reason enough to doubt them."""
 
 
 def verdict(facts: Facts) -> tuple[str, str]:
-    """The verdict, and why it is that."""
+    """The verdict, and why it is that.
+
+    Numbers prove more than the venue's candles, which differ at times from its own trades: of a proven hour these are
+    told, and change nothing.
+    """
     if facts.cut:
         return SUSPECT, LOG_CUT
     if facts.gaps:
         return SUSPECT, missing_text(facts.gaps, facts.missing)
     if facts.missing:
         return SUSPECT, _open_text(facts)
-    if facts.disagreement:
+    if facts.disagreement and not (facts.numbered and facts.compared):
         return SUSPECT, facts.disagreement
+    said, reason = _whole(facts)
+    return said, f"{reason}; {facts.disagreement}" if facts.disagreement else reason
+
+
+def _whole(facts: Facts) -> tuple[str, str]:
     if not facts.trades and facts.numbered:
         return QUIET, ADJACENT
     if facts.repaired:

@@ -11,7 +11,8 @@ from cryptoflow.kafka_io.log import open_log
 from cryptoflow.model.parity import disagreement
 from cryptoflow.model.trade import Pair
 from cryptoflow.model.window import EPOCH, utc_hour, utc_midnight
-from cryptoflow.pipeline.judge import disagreed
+from cryptoflow.pipeline.judge import disagreed, is_doubted
+from cryptoflow.pipeline.marking import mark_pairs
 from cryptoflow.pipeline.parity import DayOfPair
 from cryptoflow.runtime.holder import Holder
 from cryptoflow.runtime.stop import Deadline
@@ -49,7 +50,7 @@ def put_down(
     holder: Holder,
     tell: Callable[[str], None],
 ) -> None:
-    """Have the hours' rows say what a comparison has found.
+    """Have the hours' rows say what a comparison has found, and those repaired that it gives reason to doubt.
 
     It leaves to a later comparison the hours that have no verdict yet, and all of them where a repair, which writes
     verdicts too, goes on for longer than is waited for; then it tells so.
@@ -66,6 +67,8 @@ def put_down(
     try:
         with lease.held(session, lease.REPAIR, holder, work, lambda other: not deadline.passed) as held:
             rows = [disagreed(row, said, past.topic_id if past else "") for row, said in _changed(session, told)]
+            for row in filter(is_doubted, rows):
+                mark_pairs(session, cassandra, row.hour, [pair_of(row)], kafka)
             TableWriter(session, cassandra).put(HOURS, rows, patiently(held.timestamp, cassandra))
     except AlreadyRunningError as error:
         tell(f"The verdicts are left as they are, until a later comparison. {error}")

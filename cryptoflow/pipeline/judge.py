@@ -174,13 +174,20 @@ def _text(ranges: Sequence[Range]) -> str:
 def disagreed(row: HourRow, said: str, past_id: str) -> HourRow:
     """An hour of which the venue's own candles say something else, or with an empty text no more.
 
+    It is suspect by that until its candles are compared with the log: by the next repair.
+
     Args:
         past_id: the id of the topic of trades of the past.
     """
-    return _judged(row._replace(disagreement=said), past_id)
+    return _judged(row._replace(disagreement=said), past_id, compared=False)
 
 
-def _judged(row: HourRow, past_id: str) -> HourRow:
+def is_doubted(row: HourRow) -> bool:
+    """Whether an hour is suspect by nothing but what the venue's own candles say."""
+    return bool(row.disagreement) and row.reason == row.disagreement
+
+
+def _judged(row: HourRow, past_id: str, *, compared: bool = True) -> HourRow:
     facts = Facts(
         trades=row.in_candles,
         gaps=row.gaps,
@@ -191,6 +198,7 @@ def _judged(row: HourRow, past_id: str) -> HourRow:
         late=row.late > 0,
         filled=any(topic_id == past_id for topic_id, *_ in late_places(row)),
         disagreement=row.disagreement or "",
+        compared=compared,
     )
     said, reason = verdict.verdict(facts)
     return row._replace(verdict=said, reason=reason)

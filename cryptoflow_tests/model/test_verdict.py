@@ -136,7 +136,10 @@ def test_of_very_many_ranges_the_last_one_takes_in_the_rest(given: list[tuple[in
             Facts(trades=5, gaps=2007, missing=[(3, 3), (7, 9), (11, 12), (20, 2020), (2022, None)]),
             (SUSPECT, "2,007 trades missing: 3, 7 to 9, 11 to 12, ... did not come"),
         ),
-        (Facts(trades=5, repaired=True, disagreement="off by 1 trade"), (SUSPECT, "off by 1 trade")),
+        (Facts(trades=5, repaired=True, disagreement="off by 1"), (SUSPECT, "off by 1")),
+        (Facts(trades=5, numbered=True, disagreement="off by 1", compared=False), (SUSPECT, "off by 1")),
+        (Facts(trades=5, numbered=True, disagreement="off by 1"), (COMPLETE, f"{PROVEN}; off by 1")),
+        (Facts(trades=5, numbered=True, missing=[(9, None)], disagreement="off by 1"), (SUSPECT, NOT_AFTER)),
     ],
 )
 def test_a_verdict_says_why(facts: Facts, expected: tuple[str, str]) -> None:

@@ -10,7 +10,7 @@ from cryptoflow.model.candle import Candle, Side
 from cryptoflow.model.trade import Pair
 from cryptoflow.model.verdict import COMPLETE, LOG_CUT, NO_TRADE, NOT_AFTER, QUIET, REPAIRED, SUSPECT, Numbers, joined
 from cryptoflow.model.window import HOUR, utc_midnight
-from cryptoflow.pipeline.judge import Beside, disagreed, find, hour_row, settled
+from cryptoflow.pipeline.judge import Beside, disagreed, find, hour_row, is_doubted, settled
 from cryptoflow.pipeline.recompute import Made
 from cryptoflow.pipeline.repair_plan import Plan
 from cryptoflow.tables.hours import is_pending, ranges_of
@@ -146,7 +146,7 @@ def test_an_hour_that_was_left_as_it_is_stays_suspect_until_it_is_computed_anew(
     assert hours.judge(1, cut=True).verdict == COMPLETE
 
 
-def test_what_the_venues_candles_say_makes_an_hour_suspect_until_they_say_so_no_more() -> None:
+def test_what_the_venues_candles_say_makes_an_hour_suspect_until_it_is_compared_with_the_log() -> None:
     hours = Hours([1, 2, 0, 1], set())
     for place in range(4):
         hours.judge(place)
@@ -154,9 +154,12 @@ def test_what_the_venues_candles_say_makes_an_hour_suspect_until_they_say_so_no_
         row = hours.row(place)
         suspect = disagreed(row, "off by 1 trade", "past")
         assert (suspect.verdict, suspect.reason) == (SUSPECT, "off by 1 trade")
+        assert is_doubted(suspect)
         assert disagreed(suspect, "", "past") == row._replace(disagreement="")
         hours.rows[row.hour] = suspect
-        assert hours.judge(place).reason == "off by 1 trade"
+        compared = hours.judge(place)
+        assert (compared.verdict, compared.reason) == (row.verdict, f"{row.reason}; off by 1 trade")
+        assert not is_doubted(compared)
 
 
 def test_trades_without_numbers_are_as_complete_as_the_log() -> None:

@@ -20,7 +20,7 @@ from cryptoflow.feeds.rest import Rest
 from cryptoflow.model.candle import candles_of
 from cryptoflow.model.parity import Parity, Share
 from cryptoflow.model.trade import Trade
-from cryptoflow.model.verdict import SUSPECT
+from cryptoflow.model.verdict import COMPLETE, DIFFERENT, NOT_AFTER, NOT_BEFORE, PROVEN, REPAIRED, SUSPECT
 from cryptoflow.pipeline import agreement
 from cryptoflow.pipeline.parity import (
     DayOfPair,
@@ -41,7 +41,7 @@ from cryptoflow.testing import Faults, Simulator, SimulatorConfig
 from cryptoflow.venues import VENUES
 from cryptoflow_tests.defs.test_repair import resources_of
 from cryptoflow_tests.feeds.test_past import FASTER, hurried
-from cryptoflow_tests.repairing import HOUR_S, ONE_HOUR, World, moment
+from cryptoflow_tests.repairing import HOUR_S, ONE_HOUR, World, moment, numbered
 
 NOW_S = int(time.time()) // HOUR_S * HOUR_S
 START, FINISHED = moment(NOW_S) - 4 * ONE_HOUR, moment(NOW_S) - ONE_HOUR
@@ -66,7 +66,7 @@ def market(name: Any, **faults: Any) -> Iterator[Simulator]:
 
 def known(world: World, name: str, simulator: Simulator) -> list[Trade]:
     """What the venue has traded, as it came, in candles up to `FINISHED`."""
-    trades = [*simulator.trades(sub_of(name), START.timestamp(), FINISHED.timestamp())]
+    trades = numbered(simulator.trades(sub_of(name), START.timestamp(), FINISHED.timestamp()))
     begins = world.log().ends()
     world.send(trades)
     world.commit(trades, FINISHED, begins=begins)
@@ -191,11 +191,12 @@ def test_the_check_the_command_and_the_job_say_the_same(world: World, monkeypatc
         assert f"| all | | | {share.exact} | {share.off} | 0 | 0 | {share.text} |" in told.output
 
 
-def test_an_hour_that_is_off_is_suspect_until_it_agrees_again(world: World) -> None:
+def test_an_hour_that_is_off_is_suspect_until_a_repair_has_made_its_candles_those_of_the_log(world: World) -> None:
     hours = [START + number * ONE_HOUR for number in range(3)]
 
-    def verdicts() -> list[str]:
-        return [world.hour(hour, ("Binance", "BTC", "USDT")).verdict for hour in hours]
+    def verdicts() -> list[tuple[str, str]]:
+        rows = [world.hour(hour, ("Binance", "BTC", "USDT")) for hour in hours]
+        return [(row.verdict, row.reason) for row in rows]
 
     def compared(**faults: Any) -> None:
         with market("binance", **faults) as simulator, dg.instance_for_test() as instance:
@@ -203,18 +204,35 @@ def test_an_hour_that_is_off_is_suspect_until_it_agrees_again(world: World) -> N
 
     given: Any = {"source": "binance", "subscriptions": sub_of("binance")}
     with market("binance") as simulator:
-        known(world, "binance", simulator)
+        trades = known(world, "binance", simulator)
     world.repair(*hours)
-    before = verdicts()
+    proven = [(SUSPECT, NOT_BEFORE), (COMPLETE, PROVEN), (SUSPECT, NOT_AFTER)]
+    assert verdicts() == proven
+
+    # Its ids prove an hour to be whole, so it is the venue's candles that are wrong.
     compared(klines_off=0.3)
-    assert verdicts() == [SUSPECT] * 3
+    doubted = verdicts()
+    assert [doubted[0], doubted[1][0], doubted[2]] == [proven[0], SUSPECT, proven[2]]
     told = CliRunner().invoke(app, ["gaps"], env={"COLUMNS": "200"})
-    assert told.output.count("the venue's own candles differ in") == 3, told.output
-    world.repair(hours[0])
-    assert verdicts() == [SUSPECT] * 3
+    assert told.output.count("the venue's own candles differ in") == 1, told.output
+    assert [mark.hour for mark in world.marks()] == [hours[1]]
+    world.repair()
+    assert verdicts()[1] == (COMPLETE, f"{PROVEN}; {doubted[1][1]}")
+    compared(klines_off=0.3)
+    assert world.marks() == []
     compared()
-    assert verdicts() == before
-    assert SUSPECT not in before[1:]
+    assert verdicts() == proven
+
+    # A candle that the table has lost is written again.
+    first = next(trade for trade in trades if moment(trade.time_s) >= hours[1])
+    [lost] = candles_of([trade for trade in trades if trade.time_s // 60 == first.time_s // 60], 60).values()
+    world.delete_candle(lost)
+    compared()
+    assert verdicts()[1][0] == SUSPECT
+    world.repair()
+    compared()
+    assert verdicts() == [proven[0], (REPAIRED, DIFFERENT), proven[2]]
+    world.check()
 
 
 def test_verdicts_are_left_as_they_are_while_a_repair_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
