@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import msgspec
-import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
@@ -16,10 +15,10 @@ from cryptoflow.settings import SparkSettings
 from cryptoflow.spark import aggregation, folded
 from cryptoflow.spark.aggregation import Part, batched, definition
 from cryptoflow.spark.checkpoint import fingerprint
-from cryptoflow.spark.decode import Frames
 from cryptoflow.spark.folded import Folded
 from cryptoflow.spark.pack import Rules
 from cryptoflow_tests.spark.streaming import NOON_S, SETTINGS, Streaming, a_trade
+from cryptoflow_tests.spark.test_pack import some
 
 IDS = ("9", "10", "x9", "X", "007", "7", "1e3", "1" * 30, "2" * 30, "3" * 120, "-3", "1.5", "٣", "é")
 PAIRS = (("BTC", "USD"), ("ETH", "USD"), ("BTC", "EUR"))
@@ -30,12 +29,6 @@ ORDERED = (
     "9" * 128, " 1", "+1", "-3", "1.5", "1e3", "X", "x9", "é", "٣", "😀",
 )  # fmt: skip
 """Ids in their order: numbers by their value, then by their text, then all others by their text."""
-
-
-def some(values: Sequence[bytes], first: int = 0) -> Frames:
-    """The same as a part of the log hands it in."""
-    rows = np.arange(first, first + len(values))
-    return Frames(values, np.full(len(rows), NOON_S * 1_000_000), np.ones(len(rows), np.int32), rows)
 
 
 def of(spark: SparkSession, parts: Sequence[Part], rules: Rules) -> Folded:
@@ -164,27 +157,6 @@ def test_of_trades_in_one_nanosecond_the_id_decides_as_in_the_reference(spark: S
     found = in_one_batch(spark, trades)
     assert {same_prices(candle) for candle in found} == set(map(same_prices, candles_of(trades, 60).values()))
     assert all((candle.open, candle.close) == (candle.low, candle.high) for candle in found)
-
-
-def test_a_batch_counts_the_copies_and_tells_before_which_place_none_of_the_trades_lies(spark: SparkSession) -> None:
-    trades = [a_trade(1), a_trade(2, time_s=NOON_S + 60), a_trade(2, time_s=NOON_S + 60), a_trade(3)]
-    log: list[Part] = [partial(list, [some(list(map(write_trade, trades)))])]
-    found = of(spark, log, Rules(60, SETTINGS.ahead_s)).found
-    assert {each.candle.window_start.minute: (each.candle.trades, each.copies, each.first) for each in found} == {
-        0: (2, 2, {1: 0}),
-        1: (1, 2, {1: 1}),
-    }
-
-
-def test_trades_of_finished_windows_and_those_ahead_are_late_where_they_are_new(spark: SparkSession) -> None:
-    times_s = [NOON_S - 2, NOON_S - 1, NOON_S, NOON_S + 1, NOON_S + 61]
-    values = [write_trade(a_trade(number, time_s=time_s)) for number, time_s in enumerate(times_s)]
-    log: list[Part] = [partial(list, [some([*values, b"x"])])]
-    found, counts, left_out = of(spark, log, Rules(60, 60, NOON_S * NS_PER_S, {1: 1}))
-    assert [each.candle.trades for each in found] == [2]
-    # trade 0 comes before what is new
-    assert (counts.rows, counts.unreadable, counts.late) == (5, 1, 2)
-    assert {(each.hour_s, each.first_offset) for each in left_out} == {(NOON_S - 3600, 1), (NOON_S, 4)}
 
 
 def test_unreadable_frames_come_with_reason_and_place(spark: SparkSession) -> None:
