@@ -120,7 +120,7 @@ def fill(server: Watched, now: datetime) -> None:
     for seed, (pair, offset) in enumerate([(COINBASE, 0.0), (KRAKEN, -6.5), (BINANCE, 21.0)]):
         rows = minutes(pair, end, offset, seed)
         server.put(CANDLES, rows)
-        for window_s in (300, 900, 3600):
+        for window_s in (300, 900, 3600, 86400):
             server.put(CANDLES, list(longer(rows, window_s)))
         server.put(HOURS, list(hours(pair, end)))
         server.put(TRADE_WINDOWS, [side for row in rows[-20:] for side in sides(row)])

@@ -2,7 +2,7 @@
 
 import { addressOf, asked, fitted, nameOf, windowsOf } from "./address.js";
 import { get } from "./api.js";
-import { Banner, pause } from "./banner.js";
+import { Banner, pause, write } from "./banner.js";
 import { Chart } from "./chart.js";
 import { Headline } from "./headline.js";
 import { HealthStrip } from "./health.js";
@@ -213,7 +213,7 @@ class Page {
 
   sayEmpty(words) {
     $("empty").hidden = false;
-    $("empty").textContent = words;
+    write($("empty"), words);
   }
 
   showVerdicts() {

@@ -6,9 +6,21 @@ const RETRY_MS = 2000;
 
 export const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
+/** Put words into an element; what stands between backticks is code. */
+export function write(element, words) {
+  const parts = words.split("`").map((text, at) => {
+    if (at % 2 === 0) return text;
+    const code = document.createElement("code");
+    code.textContent = text;
+    return code;
+  });
+  element.replaceChildren(...parts);
+}
+
 export class Banner {
   constructor(element) {
     this._element = element;
+    this._said = "";
     this._faults = new Map();
   }
 
@@ -18,7 +30,7 @@ export class Banner {
     else this._faults.delete(name);
     const all = [...new Set(this._faults.values())].join(" ");
     this._element.hidden = !all;
-    if (this._element.textContent !== all) this._element.textContent = all;
+    if (this._said !== all) write(this._element, (this._said = all));
   }
 
   /** What `ask` gives, nothing of what is not there; a failure is said until that works again, and gives undefined. */

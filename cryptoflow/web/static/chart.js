@@ -6,8 +6,8 @@ import { decimals, priceText } from "./format.js";
 const RIGHT_ROOM = 6;
 /** Empty places right of the newest candle. */
 
-const SHOWN = 150;
-/** Candles at the start. */
+const WIDE_PX = 6;
+/** Of a candle at the start, with its gap: on a phone fewer are shown, and not thinner ones. */
 
 export const OVER_COLOURS = ["--over-1", "--over-2", "--over-3", "--over-4"];
 
@@ -37,7 +37,7 @@ export class Chart {
         textColor: text,
         fontFamily: css("--font"),
         fontSize: 12,
-        attributionLogo: true,
+        attributionLogo: false, // the page's foot names its makers, and the logo stands on the bars
         panes: { separatorColor: css("--line"), separatorHoverColor: css("--hover") },
       },
       grid: { vertLines: { color: css("--grid") }, horzLines: { color: css("--grid") } },
@@ -55,7 +55,7 @@ export class Chart {
         minBarSpacing: 0.4,
         ...(clock && {
           tickMarkFormatter: (time, type) =>
-            type === 0 ? clock._month.format(time * 1000) : clock.tick(time, this._windowS >= 86400),
+            type === 0 ? clock.month(time) : clock.tick(time, this._windowS >= 86400),
         }),
       },
       localization: clock ? { timeFormatter: (time) => clock.full(time) } : {},
@@ -114,7 +114,7 @@ export class Chart {
         series.setData(this._places.map(({ time, candle }) => (candle ? { time, ...DRAWN[name](candle) } : { time })));
     }
     this._base.verdict.setData(this._verdictData());
-    if (!before) this.toNewest(SHOWN);
+    if (!before) this.toNewest(this._fitting());
     else if (before.atEnd) this.toNewest(before.wide);
     else this._see(before);
   }
@@ -215,10 +215,14 @@ export class Chart {
       );
   }
 
+  _fitting() {
+    return Math.max(20, Math.round(this._chart.timeScale().width() / WIDE_PX));
+  }
+
   toNewest(count) {
     const to = this._places.length + RIGHT_ROOM;
     const range = this._chart.timeScale().getVisibleLogicalRange();
-    const wide = count ?? (range ? range.to - range.from : SHOWN);
+    const wide = count ?? (range ? range.to - range.from : this._fitting());
     this._chart.timeScale().setVisibleLogicalRange({ from: to - wide, to });
   }
 

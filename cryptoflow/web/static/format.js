@@ -88,6 +88,10 @@ export class Clock {
     return this._day.format(s * 1000);
   }
 
+  month(s) {
+    return this._month.format(s * 1000);
+  }
+
   full(s) {
     const year = this._year.format(s * 1000);
     return `${this._full.format(s * 1000)}${year === this._year.format() ? "" : ` ${year}`} ${this.zone}`;

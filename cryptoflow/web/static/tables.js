@@ -53,7 +53,7 @@ export function showHours(list, note, hours, clock, onChoose) {
   const lines = [...new Set(shown.map((hour) => lineOf(hour, clock)))];
   const days = lines.map((line) => line.split(",")[0]);
   list.replaceChildren(
-    ...days.map((day, at) => placed("day", day === days[at - 1] ? "12 h" : day, 1, at + 1)),
+    ...days.map((day, at) => placed("day", day === days[at - 1] ? "12:00" : day, 1, at + 1)),
     ...shown.map((hour) => {
       const item = placed("", "", (clock.hour(hour.time) % HALF_A_DAY) + 2, lines.indexOf(lineOf(hour, clock)) + 1);
       const button = document.createElement("button");
