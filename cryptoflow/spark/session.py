@@ -28,6 +28,8 @@ from cryptoflow.spark.archive import java_options, quoted
 LOGGING = Path(__file__).with_name("log4j2.properties").absolute()
 """What Spark logs."""
 
+WORKERS = "cryptoflow.spark.workers"
+
 UNLIMITED_BYTES = str(2**31 - 1)
 """What Spark takes for no limit. Its 10,000 rows are one all the same, and a frame is small."""
 
@@ -46,6 +48,8 @@ def session_config(settings: SparkSettings, home: Path, connector: bool = False)
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
+        # It imports once what each worker needs, which then looks through less of its memory after each task.
+        "spark.python.daemon.module": WORKERS,
         # The state of one batch is what the next one reads: keeping 100 old versions only fills the disk.
         "spark.sql.streaming.minBatchesToRetain": "10",
         "spark.sql.streaming.metricsEnabled": "false",
@@ -56,6 +60,8 @@ def session_config(settings: SparkSettings, home: Path, connector: bool = False)
         "spark.sql.execution.arrow.maxBytesPerBatch": UNLIMITED_BYTES,
         # What goes between the tasks of a batch are packed trades: compressing them takes longer than writing them.
         "spark.shuffle.compress": "false",
+        # They tell a broken disk from a broken network, once a read has failed.
+        "spark.shuffle.checksum.enabled": "false",
         # They are for stages that run again and find other rows; what is read of a log is always the same.
         "spark.sql.shuffle.orderIndependentChecksum.enabled": "false",
         "spark.sql.shuffle.orderIndependentChecksum.enableFullRetryOnMismatch": "false",

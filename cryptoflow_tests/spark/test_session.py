@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from cryptoflow.errors import PrerequisiteError
 from cryptoflow.local.processes import free_port
 from cryptoflow.settings import SparkSettings
+from cryptoflow.spark import workers
 from cryptoflow.spark.archive import archive_path
 from cryptoflow.spark.session import (
     JVM_GONE,
@@ -74,6 +75,7 @@ def test_the_configuration_says_what_the_settings_say(tmp_path: Path) -> None:
     assert config["spark.ui.port"] == "4321"
     assert config["spark.sql.shuffle.partitions"] == "5"
     assert config["spark.sql.session.timeZone"] == "UTC"
+    assert config["spark.python.daemon.module"] == workers.__name__
     assert "spark.jars" not in config
 
 
