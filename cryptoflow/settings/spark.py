@@ -34,7 +34,7 @@ class SparkSettings(Settings):
     )
     shuffle_partitions: Count = setting("CRYPTOFLOW_SHUFFLE_PARTITIONS", 1, "partitions of the query's state")
     max_batch_trades: Count = setting(
-        "CRYPTOFLOW_MAX_BATCH", 4_000_000, "trades in one batch, about: a backlog is worked off in slices of so many"
+        "CRYPTOFLOW_MAX_BATCH", 5_000_000, "trades in one batch, about: a backlog is worked off in slices of so many"
     )
     backlog_trades: Count = setting(
         "CRYPTOFLOW_BACKLOG", 200_000, "from how many trades behind a start works in batches"

@@ -117,20 +117,20 @@ def candles(tables: Sequence[pa.Table], window_s: int) -> pa.Table:
     """
     if not tables:
         return CANDLES.empty_table()
-    trades = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    trades = pa.concat_tables(tables).unify_dictionaries()
     rows, copies = distinct(trades)
     rows, copies, begins = _grouped(trades, rows, copies, window_s)
     made = candles_of(_summed(trades, rows, copies, begins, window_s))
     if "number" not in trades.column_names:
         return made
-    numbers = trades["number"].combine_chunks().take(pa.array(rows))
+    numbers = trades["number"].take(pa.array(rows)).combine_chunks()
     return made.append_column(NUMBERED.field("runs"), _runs(numbers, begins))
 
 
 def distinct(trades: pa.Table) -> tuple[Any, Any]:
     """(the row of the first trade of each identity, pair by pair; how many trades have it)."""
-    known = trades["id"].chunk(0).dictionary_encode()
-    pair = trades["pair"].chunk(0).indices.to_numpy()
+    known = trades["id"].dictionary_encode().combine_chunks()
+    pair = trades["pair"].combine_chunks().indices.to_numpy()
     identity = pair.astype(np.int64) * len(known.dictionary) + known.indices.to_numpy()
     _, rows, copies = np.unique(identity, return_index=True, return_counts=True)
     return rows, copies
@@ -175,7 +175,7 @@ def candles_of(sums: pa.Table) -> pa.Table:
 def _grouped(trades: pa.Table, rows: Any, copies: Any, window_s: int) -> tuple[Any, Any, Any]:
     """(the rows in the order of pair and window, their copies, where a pair or window begins)."""
     pair, start_s = (
-        trades["pair"].chunk(0).indices.to_numpy()[rows],
+        trades["pair"].combine_chunks().indices.to_numpy()[rows],
         starts_s(trades["time_ns"].to_numpy()[rows], window_s),
     )
     in_order = np.lexsort((start_s, pair))
@@ -188,7 +188,7 @@ def starts_s(time_ns: Any, window_s: int) -> Any:
 
 
 def _summed(trades: pa.Table, rows: Any, copies: Any, begins: Any, window_s: int) -> pa.Table:
-    pairs, ids = trades["pair"].chunk(0), trades["id"].chunk(0)
+    pairs, ids = trades["pair"].combine_chunks(), trades["id"]
     numbers = ("time_ns", "price", "quantity", "total", "side", "partition", "offset")
     of = {name: trades[name].to_numpy()[rows] for name in numbers}
     columns: dict[str, Any] = {

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from cryptoflow.model.candle import candles_of
 from cryptoflow.model.trade import MAX_AHEAD_S, Trade, write_trade
 from cryptoflow.model.verdict import joined
 from cryptoflow.model.window import window
+from cryptoflow.spark import pack
 from cryptoflow.spark.batch import candles_in
 from cryptoflow.spark.decode import Frames
 from cryptoflow.spark.pack import Rules
@@ -61,7 +63,9 @@ def frames(trades: Sequence[Trade], at_once: int, begin: int = 0) -> list[Frames
 def test_few_frames_make_the_candles_of_the_reference_with_the_numbers_of_their_trades(
     given: list[Trade], at_once: int
 ) -> None:
-    found = candles_in(frames(given, at_once), Rules(60, MAX_AHEAD_S + 1, numbered=True)).found
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pack, "BLOCK_TRADES", 10)
+        found = candles_in(frames(given, at_once), Rules(60, MAX_AHEAD_S + 1, numbered=True)).found
     assert {each.candle.key: each.candle for each in found} == candles_of(given, 60)
     first: dict[tuple[str, ...], Trade] = {}
     for trade in given:

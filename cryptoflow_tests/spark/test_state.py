@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cryptoflow.model.candle import Candle, CandleKey, candles_of
 from cryptoflow.model.trade import MAX_AHEAD_S, Trade
-from cryptoflow.spark import folded
+from cryptoflow.spark import folded, pack
 from cryptoflow.spark.folded import Counts
 from cryptoflow.spark.pack import Rules
 from cryptoflow.spark.state import State
@@ -56,7 +57,9 @@ class Streamed:
         self.left_out: list[folded.LeftOut] = []
 
     def take(self, trades: Sequence[Trade], at_once: int, watermark_us: int = EARLY_US) -> "Streamed":
-        blocks = list(RULES.blocks(frames(trades, at_once, self.end)))
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(pack, "BLOCK_TRADES", 3 * at_once)
+            blocks = list(RULES.blocks(frames(trades, at_once, self.end)))
         self.end += len(trades)
         rows = [row for block in blocks for row in block.to_pylist()]
         state, row = RULES.streamed(State.read(self.state.written()), rows, watermark_us)
