@@ -14,13 +14,21 @@ from cryptoflow.spark.arrow import to_table
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A candle, the trades that made it with their duplicates, and before which place of the log none of them lies."""
+    """A candle, and where in the log the trades lie that made it."""
 
     candle: Candle
     copies: int
-    first: Offsets
+    """Those trades, with their duplicates."""
+    partitions: range
+    first_offset: int
+    """None of them lies before it."""
     runs: Sequence[Run] = ()
     """The numbers of its trades, if they were asked for."""
+
+    @property
+    def first(self) -> Offsets:
+        """Before which place none of them lies, in a log of one topic: several are a million partitions apart."""
+        return dict.fromkeys(self.partitions, self.first_offset)
 
 
 class LeftOut(msgspec.Struct, frozen=True):
@@ -117,5 +125,6 @@ def _found(row: Mapping[str, Any], window_s: int) -> Found:
         buy=Side(**row["buy"]),
         sell=Side(**row["sell"]),
     )
-    first = dict.fromkeys(range(row["first_partition"], row["last_partition"] + 1), row["first_offset"])
-    return Found(candle, row["copies"], first, [(run["first"], run["last"]) for run in row.get("runs", ())])
+    partitions = range(row["first_partition"], row["last_partition"] + 1)
+    runs = [(run["first"], run["last"]) for run in row.get("runs", ())]
+    return Found(candle, row["copies"], partitions, row["first_offset"], runs)

@@ -1,5 +1,6 @@
 """Laws of the fold outside of Spark: it makes the reference's candles, and tells the numbers of their trades."""
 
+import tracemalloc
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,6 +17,7 @@ from cryptoflow.model.window import window
 from cryptoflow.spark import pack
 from cryptoflow.spark.batch import candles_in
 from cryptoflow.spark.decode import Frames
+from cryptoflow.spark.kafka_log import TOPIC_STEP
 from cryptoflow.spark.pack import Rules
 from cryptoflow_tests.spark.streaming import NOON_S
 
@@ -77,3 +79,14 @@ def test_few_frames_make_the_candles_of_the_reference_with_the_numbers_of_their_
     for each in found:
         assert each.runs == joined((number, number) for number in numbers[each.candle.key])
     assert sum(each.copies for each in found) == len(given)
+
+
+def test_a_candle_of_trades_out_of_two_topics_takes_no_memory_for_the_partitions_between_them() -> None:
+    live, past = ([Trade(*PAIRS[0], "1", str(id), NOON_S, 1.0, 1.0, 1.0)] for id in range(2))
+    [first], [second] = frames(live, 1), frames(past, 1)
+    tracemalloc.start()
+    [found] = candles_in([first, second._replace(partition=second.partition + TOPIC_STEP)], Rules(60, 9)).found
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.candle.trades == 2
+    assert peak_bytes < TOPIC_STEP

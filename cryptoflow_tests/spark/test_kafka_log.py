@@ -160,16 +160,16 @@ def test_trades_that_are_left_out_are_told_by_pair_hour_and_partition_with_where
 
 def test_the_log_is_needed_from_the_first_place_of_the_windows_that_are_not_finished() -> None:
     trades = [a_trade(number, time_s=NOON_S + 60 * number) for number in range(3)]
-    firsts = [{0: 1, 1: 2}, {0: 5, 1: 9}, {0: 7}]
-    found = [Found(candle, 1, first) for candle, first in zip(candles_of(trades, 60).values(), firsts, strict=True)]
+    firsts = [(range(2), 1), (range(2), 5), (range(1), 7)]
+    found = [Found(candle, 1, *first) for candle, first in zip(candles_of(trades, 60).values(), firsts, strict=True)]
     ends = {0: 20, 1: 30, 2: 40}
 
     def begins(minute: int) -> dict[int, int]:
         return begins_of(found, datetime.fromtimestamp(NOON_S + 60 * minute, UTC), ends)
 
     assert [begins(minute) for minute in range(4)] == [
-        {0: 1, 1: 2, 2: 40},
-        {0: 5, 1: 9, 2: 40},
+        {0: 1, 1: 1, 2: 40},
+        {0: 5, 1: 5, 2: 40},
         {0: 7, 1: 30, 2: 40},
         ends,
     ]
