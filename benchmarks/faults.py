@@ -6,11 +6,11 @@
 - `month`: a month of a pair's past by a backfill of Dagster's that is killed five times.
 - `checkpoints`: deleted, truncated and old checkpoints under a stream of 2,000 trades/s, five times each.
 
-A part that is not right ends it with the reason. What is right is printed as a table, and as a line of JSON.
+A part that is not right ends it with the reason. What is right is printed as a table, and kept with its sizes in the
+file of results: however busy the machine was, as promises count here and not times.
 """
 
 import argparse
-import json
 import random
 import signal
 import sys
@@ -23,6 +23,7 @@ from rich.table import Table
 from benchmarks.deaths import survived
 from benchmarks.market import CONNECT_S, market
 from benchmarks.month import month
+from benchmarks.results import circumstances, keep
 from benchmarks.services import services
 from benchmarks.trial import Trial, trial
 from cryptoflow.render import new_console
@@ -175,12 +176,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Ended on request."))  # all is cleaned up then, as after Ctrl-C
     console, results = new_console(), dict[str, Result]()
     works = {name: work for part in given.only or PARTS for name, work in PARTS[part](given).items()}
+    sizes = {name: value for name, value in vars(given).items() if name not in ("only", "venue")}
     for name, work in works.items():
-        with services() as stores:
+        with circumstances() as told, services() as stores:
             results[name] = work(given, stores, partial(console.print, highlight=False))
+        keep(f"faults_{name}", told | {"sizes": sizes} | results[name])
         console.print(f"{name}: as it has to be.")
     console.print(table_of(results))
-    console.print(json.dumps(results), highlight=False, soft_wrap=True)
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Work]]] = {
