@@ -39,8 +39,10 @@ def fetched(
 
     runs = awaited(over, "the end of the backfill", deadline.left_s())
     counts = dagster.graphql(PARTITIONS, asset={"path": [VENUE_HISTORY]})["answer"]["partitionStats"]
-    assert counts == {"numMaterialized": DAYS, "numFailed": 0, "numMaterializing": 0}
-    assert [run.status for run in runs] == ["SUCCESS", *["FAILURE"] * len(asked)]
+    assert counts == {"numMaterialized": DAYS, "numFailed": 0, "numMaterializing": 0}, counts
+    expected = ["SUCCESS", *["FAILURE"] * len(asked)]
+    stories = (f"{run.status}\n{dagster.story(run.run_id)}" for run in runs)
+    assert [run.status for run in runs] == expected, "\n".join(stories)
     return runs
 
 
