@@ -6,6 +6,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,13 +16,18 @@ from cryptoflow.model.candle import CandleRow, DirectionRow, candle_row, candles
 from cryptoflow.model.trade import NS_PER_S
 from cryptoflow.model.window import epoch_ns
 from cryptoflow.tables.schema import CANDLES, HOURS, TRADE_WINDOWS, HourRow
+from cryptoflow_tests.test_documents import fences
 from cryptoflow_tests.watching import Watched, a_trade, await_that, utc
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 KRAKEN = ("Kraken", "ETH", "EUR")
 ASKED: dict[str, Any] = {"market": "Kraken", "pair": "ETH-EUR"}
 MIDNIGHT = utc("2026-03-02T00:00:00")
 FIRST = MIDNIGHT - timedelta(minutes=90)
 MINUTES = 180
+THE_EXAMPLES = {"Coinbase": "Kraken", "BTC-USD": "ETH-EUR", "2026-11-26": "2026-03-01", "2026-11-27": "2026-03-02"}
+"""What stands in the documents' example, and what is asked for here."""
+
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 
 
@@ -107,6 +113,18 @@ def test_a_day_loads_into_pandas_from_csv_and_from_parquet(server: Watched) -> N
     assert from_parquet["close"].tolist() == from_csv["close"].tolist() == [row.close for row in ROWS]
     assert from_parquet["window_start"].tolist() == from_csv["window_start"].tolist()
     assert from_parquet["window_start"].iloc[0] == FIRST
+
+
+def test_the_example_of_the_documents_loads_a_day_into_pandas(server: Watched) -> None:
+    [example] = fences(DOCS / "chart.md", "python")
+    for told, asked in THE_EXAMPLES.items():
+        assert told in example
+        example = example.replace(told, asked)
+    loaded: dict[str, Any] = {}
+    exec(compile(example.replace("http://127.0.0.1:8050", server.url), "chart.md", "exec"), loaded)
+    day = [row for row in ROWS if row.window_start < MIDNIGHT]
+    assert loaded["day"]["close"].tolist() == [row.close for row in day]
+    assert loaded["hourly"]["quantity"].sum() == pytest.approx(sum(row.quantity for row in day))
 
 
 @pytest.mark.parametrize(

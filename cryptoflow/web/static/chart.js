@@ -6,7 +6,7 @@ import { decimals, priceText } from "./format.js";
 const RIGHT_ROOM = 6;
 /** Empty places right of the newest candle. */
 
-const WIDE_PX = 6;
+const WIDE_PX = 6.25;
 /** Of a candle at the start, with its gap: on a phone fewer are shown, and not thinner ones. */
 
 export const OVER_COLOURS = ["--over-1", "--over-2", "--over-3", "--over-4"];
