@@ -242,6 +242,26 @@ def test_prometheus_scrapes_the_exporter_and_grafana_asks_what_is_there() -> Non
     assert f"./grafana/dashboards:{provider['options']['path']}:ro" in services()["grafana"]["volumes"]
 
 
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*Dockerfile")), ids=lambda file: file.name)
+def test_an_image_holds_no_more_than_it_needs_and_nothing_that_nobody_checked(file: Path) -> None:
+    steps = re.findall(r"^([A-Z]+) ((?:.*\\\n)*.*)$", file.read_text(), re.MULTILINE)
+    for step, arguments in steps:
+        assert step not in ("ADD", "MAINTAINER"), arguments
+        assert not (step in ("ENV", "ARG") and re.search(r"(?i)password|token|key", arguments)), arguments
+        assert step not in ("CMD", "ENTRYPOINT") or arguments.startswith("["), "a shell would keep signals from it"
+        if "apt-get install" in arguments:
+            assert "--no-install-recommends" in arguments
+            assert "rm -rf /var/lib/apt/lists/*" in arguments
+        for install in re.findall(r"pip install [^&\n]*", arguments):
+            assert "--no-cache-dir" in install
+            assert "--require-hashes" in install or "--no-deps" in install
+
+
+def test_our_image_runs_as_an_ordinary_user_whoever_starts_it() -> None:
+    users = re.findall(r"^USER (\w+)$", (FOLDER / "Dockerfile").read_text(), re.MULTILINE)
+    assert users[-1] == services()["pipeline"]["user"] == "cryptoflow"
+
+
 def test_everything_the_image_copies_is_there() -> None:
     allowed = (FOLDER / "Dockerfile.dockerignore").read_text().splitlines()
     for line in re.findall(r"^COPY (?:--\S+ )?(.*) \S+$", (FOLDER / "Dockerfile").read_text(), re.MULTILINE):
