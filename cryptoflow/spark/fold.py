@@ -117,6 +117,7 @@ def candles(tables: Sequence[pa.Table], window_s: int) -> pa.Table:
     """
     if not tables:
         return CANDLES.empty_table()
+    # Its columns stay in pieces, as they came: in one piece, they would all be in the memory twice.
     trades = pa.concat_tables(tables).unify_dictionaries()
     rows, copies = distinct(trades)
     rows, copies, begins = _grouped(trades, rows, copies, window_s)

@@ -27,6 +27,7 @@ from cryptoflow.spark.kafka_log import Stretch
 from cryptoflow.tables.progress import Progress
 
 SLICE, SLICES = 1000, 5
+US_PER_S = 1_000_000
 TIMEOUT_S = 10.0
 
 
@@ -49,14 +50,14 @@ class Backlog:
     def at_time(self, time_ms: int, ends: Offsets) -> Offsets:
         return {0: min(ends[0], time_ms // 1000)}
 
-    def candles_between(self, spark: object, kafka: object, stretches: Sequence[Stretch], *_: object) -> Any:
+    def candles_between(self, spark: object, kafka: object, stretches: Sequence[Stretch], rules: object) -> Folded:
         [stretch] = stretches
         end = stretch.end[0]
         self._aggregating(end // SLICE)
         self.aggregated.append(end)
-        return Folded(counts=Counts(records(stretch.begin, stretch.end), newest_us=end * 1_000_000))
+        return Folded(counts=Counts(records(stretch.begin, stretch.end), newest_us=end * US_PER_S))
 
-    def commit(self, stretch: Stretch, *_: object, **done: Any) -> None:
+    def commit(self, stretch: Stretch, folded: Folded, **done: Any) -> None:
         self._committing(stretch.end[0] // SLICE)
         assert stretch.begin == self.at.offsets
         self.at = msgspec.structs.replace(self.at, offsets=dict(stretch.end), **done)
