@@ -1,5 +1,6 @@
 """How an op streams: its lease, its timeout, its clean end, what it tells, and its errors as Dagster shows them."""
 
+import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -192,7 +193,12 @@ def _run_context(at_work: Streaming, stop: Stop, timeout_s: float) -> RunContext
 
 
 def _confirm_canceled(context: dg.OpExecutionContext) -> None:
-    """Have Dagster take the end as asked for: it calls one a failure that came as a mere signal, such as Ctrl-C."""
+    """Have Dagster take the end as asked for: it calls one a failure that came as a mere signal, such as Ctrl-C.
+
+    A step outlives the run's own process that was killed: that run has failed, and is launched again where it is to be.
+    """
+    if (parent := multiprocessing.parent_process()) and not parent.is_alive():
+        return
     run = context.instance.get_run_by_id(context.run_id)
     if run and run.status == DagsterRunStatus.STARTED:
         context.instance.report_run_canceling(run, BY_SIGNAL)

@@ -1,5 +1,6 @@
 """Laws of a streaming op: how it ends, what it leaves, and how its errors look in Dagster."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -285,6 +287,16 @@ def test_after_a_signal_it_ends_cleanly_and_the_run_is_canceled(instance: dg.Dag
     assert read_statuses(tmp_path, result.run_id)["signalled"].metrics == metrics()
     assert "Ended cleanly on request." in messages(result, instance, 20)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_step_whose_runs_process_was_killed_does_not_say_that_the_run_was_canceled(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = SimpleNamespace(join=lambda: None, is_alive=lambda: False)
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: gone)
+    result = run(stream, 0, instance)
+    assert "Ended cleanly on request." in messages(result, instance, 20)
+    assert not instance.all_logs(result.run_id, of_type=dg.DagsterEventType.RUN_CANCELING)
 
 
 def test_what_goes_wrong_with_the_socket_is_a_warning(instance: dg.DagsterInstance) -> None:
