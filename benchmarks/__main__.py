@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import catch_up, ingest, page, start
+from benchmarks import catch_up, ingest, page, start, stream
 from benchmarks.catch_up import CRYPTOFLOW, SMALL_SHARE
 from benchmarks.flink import VARIANTS
 from benchmarks.results import circumstances, keep
@@ -88,6 +88,17 @@ def ingest_part(given: argparse.Namespace, kafka: KafkaSettings, console: Consol
     return figures
 
 
+def stream_part(given: argparse.Namespace, kafka: KafkaSettings, console: Console) -> dict[str, Any]:
+    """Measure, and print."""
+    figures = stream.measure(kafka, given.patience)
+    table = Table("the stream", "of the cores, µs/trade", "trades/s", "cores that others used")
+    for way, found in figures["ways"].items():
+        table.add_row(way, *map(_number, found.values()))
+    table.add_row("its state", _number(figures["state_cpu_us_per_trade"]), "-", "-")
+    console.print(table)
+    return figures
+
+
 def page_part(
     given: argparse.Namespace, kafka: KafkaSettings, cassandra: CassandraSettings, console: Console
 ) -> dict[str, Any]:
@@ -140,7 +151,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--flink", action=argparse.BooleanOptionalAction, default=True, help="measure Flink SQL too")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="of Flink SQL")
     parser.add_argument("--keep", action="store_true", help="keep the figures of a busy machine too")
-    parser.add_argument("--only", choices=["catch-up", "ingest", "page", "start"], help="one part alone")
+    parser.add_argument("--only", choices=["catch-up", "stream", "ingest", "page", "start"], help="one part alone")
     parser.add_argument("--before", type=Path, help="a checkout of an earlier version, whose start is measured too")
     given = parser.parse_args()
     given.trades -= given.trades % (SMALL_SHARE * WRITERS)  # so that all writers have as many
@@ -156,6 +167,11 @@ def main() -> None:
                 figures = catch_up_part(given, kafka, cassandra, console)
             cores = [cores for engine in figures["engines"].values() for cores in engine["others_cores"]]
             keep_if_quiet(f"catch_up_{given.trades}", told | figures, [] if given.keep else cores, console)
+        if given.only in (None, "stream"):
+            with circumstances() as told:
+                figures = stream_part(given, kafka, console)
+            cores = [way["others_cores"] for way in figures["ways"].values()]
+            keep_if_quiet("stream", told | figures, [] if given.keep else cores, console)
         if given.only in (None, "ingest"):
             with circumstances() as told:
                 figures = ingest_part(given, kafka, console)

@@ -32,6 +32,8 @@ class Run:
     """Resident memory of all processes together, at most; what they share counts for each."""
     others_cores: float
     """Cores that everything else on the machine used meanwhile, Kafka and Cassandra included."""
+    told: str = ""
+    """What it wrote."""
 
 
 class ProgramError(Exception):
@@ -56,7 +58,7 @@ def run(command: Sequence[str], env: Mapping[str, str]) -> Run:
         seconds, all_s = time.perf_counter() - begun_s, machine_busy_s() - busy_s
     if process.returncode:
         raise ProgramError("\n".join(told.splitlines()[-TOLD_LINES:]))
-    return Run(seconds, watch.cpu_s, watch.peak_bytes, max(all_s - watch.cpu_s, 0) / seconds)
+    return Run(seconds, watch.cpu_s, watch.peak_bytes, max(all_s - watch.cpu_s, 0) / seconds, told)
 
 
 def machine_busy_s() -> float:
