@@ -116,7 +116,7 @@ def measure(
     Args:
         before: the checkout of an earlier version; None: it is not measured.
     """
-    ways = {"without_page": Way(), "with_page": Way(page=True)} | ({"before": Way(before)} if before else {})
+    ways = {"without_page": Way(), "with_page": Way(page=True)} | ({"before": Way(before.resolve())} if before else {})
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     shared = program_env() | {
         "CRYPTOFLOW_SOURCE": "simulator",
