@@ -52,15 +52,16 @@ class CatchUp:
 
     def _slices(self, log: Log, stopped: Callable[[], bool]) -> Iterator[Commit]:
         """Aggregates slice after slice, each before the one before it has to be committed; gives what commits it."""
-        at, most = self._commits.at, self._settings.max_batch_trades
+        at, most, backlog = self._commits.at, self._settings.max_batch_trades, self._settings.backlog_trades
         total, began_s = records(at.offsets, log.ends()), time.monotonic()
         while not stopped():
             ends = log.ends()
             left = records(at.offsets, ends)
-            if left < self._settings.backlog_trades:
+            if left < backlog:
                 break
             self._tell(total, left, time.monotonic() - began_s)
-            end = slice_end(at.offsets, ends, most, log.at)
+            # A rest that is no backlog is taken along: a stream that began with it would read the open windows anew.
+            end = ends if left < most + backlog else slice_end(at.offsets, ends, most, log.at)
             if end != ends and records(at.offsets, end) < records(at.begins, at.offsets):
                 most *= 2  # else more would be read for the second time than for the first
             elif made := self._slice(at, end, whole=end == ends):

@@ -26,7 +26,7 @@ from cryptoflow.spark.folded import Counts, Folded
 from cryptoflow.spark.kafka_log import Stretch
 from cryptoflow.tables.progress import Progress
 
-SLICE, SLICES = 1000, 5
+SLICE, SLICES, BACKLOG = 1000, 5, 100
 US_PER_S = 1_000_000
 TIMEOUT_S = 10.0
 
@@ -36,16 +36,19 @@ class Backlog:
 
     Args:
         aggregating, committing: called with the number of a slice, from 1 on, before it is aggregated or committed.
+        rest: records after the last slice.
     """
 
-    def __init__(self, aggregating: Callable[[int], object] = bool, committing: Callable[[int], object] = bool) -> None:
+    def __init__(
+        self, aggregating: Callable[[int], object] = bool, committing: Callable[[int], object] = bool, rest: int = 0
+    ) -> None:
         self.at, self.tally = Progress(EPOCH, {0: 0}, {0: 0}), Tally()
         self.aggregated: list[int] = []
         self.committed: list[int] = []
-        self._aggregating, self._committing = aggregating, committing
+        self._aggregating, self._committing, self._rest = aggregating, committing, rest
 
     def ends(self) -> Offsets:
-        return {0: SLICE * SLICES}
+        return {0: SLICE * SLICES + self._rest}
 
     def at_time(self, time_ms: int, ends: Offsets) -> Offsets:
         return {0: min(ends[0], time_ms // 1000)}
@@ -70,7 +73,7 @@ class Backlog:
         def opened(*_: object) -> Iterator[Any]:
             yield type("Log", (), {"ends": self.ends, "at": self.at_time})
 
-        settings = SparkSettings(max_batch_trades=SLICE, backlog_trades=1)
+        settings = SparkSettings(max_batch_trades=SLICE, backlog_trades=BACKLOG)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(catch_up, "open_log", opened)
             patched.setattr(catch_up, "candles_between", self.candles_between)
@@ -138,3 +141,10 @@ def test_one_that_is_stopped_commits_what_it_has_aggregated(at: int) -> None:
     backlog = Backlog()
     backlog.work_off(stopped=lambda: len(backlog.aggregated) == at)
     assert backlog.committed == backlog.aggregated == ends_of(at)
+
+
+@given(st.integers(0, SLICE - 1))
+def test_a_rest_is_a_slice_of_its_own_only_if_it_is_a_backlog(rest: int) -> None:
+    backlog = Backlog(rest=rest)
+    backlog.work_off()
+    assert backlog.committed == [*ends_of(SLICES - 1), *[SLICE * SLICES] * (rest >= BACKLOG), *backlog.ends().values()]
