@@ -2,6 +2,8 @@
 
 from datetime import datetime, timedelta
 
+from msgspec.structs import replace
+
 from cryptoflow.kafka_io.log import open_log
 from cryptoflow.kafka_io.records import cut_of
 from cryptoflow.model.offsets import covers
@@ -15,7 +17,7 @@ from cryptoflow.tables.reader import newest_candle, query_ids
 
 
 def start_of(kafka: KafkaSettings, settings: SparkSettings, ledger: Ledger, tables: str) -> Progress:
-    """Where to go on, or to begin; to be asked once the ledger is claimed.
+    """Where to go on, or to begin, which is then put down; to be asked once the ledger is claimed.
 
     Args:
         tables: the id of the tables.
@@ -28,7 +30,9 @@ def start_of(kafka: KafkaSettings, settings: SparkSettings, ledger: Ledger, tabl
     stored = ledger.stored()
     if stored is None or stored.tables != tables:
         whole_from = cut_of(kafka, kafka.topic, begins).whole_from(settings.ahead_s)
-        return first_start(begins, whole_from, _kept_until(ledger, tables), settings.window_s)
+        at = replace(first_start(begins, whole_from, _kept_until(ledger, tables), settings.window_s), tables=tables)
+        ledger.begin(at)
+        return at
     at = next_start(stored, begins)
     if covers(at.begins, begins):
         return at

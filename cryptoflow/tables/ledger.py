@@ -44,6 +44,15 @@ class Ledger:
         self._committed = sum(stored.offsets.values()) if stored else 0
         return stored
 
+    def begin(self, at: Progress) -> None:
+        """Put down where the first batch begins, before any of its rows: else one that dies leaves candles of no topic.
+
+        Raises:
+            LeaseLostError: another one has the lease now.
+        """
+        patiently(lambda: progress.write(self.session, self.place, self.lease.fence, at), self._settings)
+        self._committed = sum(at.offsets.values())
+
     def commit(
         self, marks: Sequence[MarkRow], candles: Sequence[Candle], record: BatchRecord, done: Progress
     ) -> BatchRecord:

@@ -268,7 +268,7 @@ pairs_of_a_backlog = st.lists(
 
 @hypothesis_settings(max_examples=3, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(
-    st.integers(1, 30), pairs_of_a_backlog, st.integers(100, 1000), st.integers(2, 4), st.randoms(use_true_random=False)
+    st.integers(1, 30), pairs_of_a_backlog, st.integers(100, 1000), st.integers(1, 3), st.randoms(use_true_random=False)
 )
 def test_whatever_the_backlog_and_wherever_a_run_dies_no_trade_is_late_that_was_not_late_when_it_came(
     aggregate_all: Aggregate,
@@ -303,10 +303,7 @@ def test_whatever_the_backlog_and_wherever_a_run_dies_no_trade_is_late_that_was_
 
 @contextmanager
 def dying(fatal: int) -> Iterator[None]:
-    """Have a run die before it writes its progress for that time, if it gets there.
-
-    The candles of the first time would be taken for those of another topic, and their trades would wait for a repair.
-    """
+    """Have a run die before it writes its progress for that time, if it gets there; the first is where it begins."""
     write, times = progress.write, itertools.count(1)
 
     def written(*arguments: Any) -> None:

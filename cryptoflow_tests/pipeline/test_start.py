@@ -43,6 +43,7 @@ def world(place: Workplace, session: Session) -> Iterator[World]:
 def started(world: World) -> Progress:
     with lease.held(world.session, lease.AGGREGATE, Holder.current("", world.home), "aggregates") as held:
         ledger = Ledger(world.session, world.cassandra, Place(60, world.kafka.topic, world.log().topic_id), held)
+        ledger.claim()
         return start_of(world.kafka, SparkSettings(max_ahead_s=60), ledger, tables_id(world.session))
 
 
