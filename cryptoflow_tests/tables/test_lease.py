@@ -147,6 +147,13 @@ def test_one_who_waits_gets_it_when_the_other_ends(session: Session) -> None:
     assert asked == [of("run-1")]
 
 
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A holder is renewed for no longer than it says that it works, its start included."""
+    monkeypatch.setattr(lease, "START_S", 0.0)
+
+
+@pytest.mark.usefixtures("hanging")
 def test_one_that_does_not_say_that_it_works_loses_it_and_learns_so(session: Session) -> None:
     #  run-1  |alive|-------- silent --------|alive: lost
     #  run-2              |---- watches ----|-- holds --|
@@ -173,6 +180,7 @@ def test_one_that_does_not_say_that_it_works_loses_it_and_learns_so(session: Ses
         assert lease.read(session, AGGREGATE).fence == second.fence
 
 
+@pytest.mark.usefixtures("hanging")
 def test_one_that_is_back_before_anybody_took_it_goes_on(session: Session) -> None:
     with hold(session, "run-1") as held:
         until(lambda: lease.read(session, AGGREGATE).holder is None)
@@ -214,6 +222,7 @@ def test_timestamps_grow_over_holders_whatever_their_clocks_say(session: Session
     assert given[-1] < given[5] + 4 * SPAN_US
 
 
+@pytest.mark.usefixtures("hanging")
 def test_what_a_stale_holder_still_stamps_is_older_than_what_the_next_one_does(session: Session) -> None:
     with hold(session, "run-1", clock_us=clock(HOUR_US)) as first:
         first.timestamp()
@@ -224,6 +233,7 @@ def test_what_a_stale_holder_still_stamps_is_older_than_what_the_next_one_does(s
             assert first.timestamp() < newer
 
 
+@pytest.mark.usefixtures("hanging")
 def test_a_stale_holder_whose_range_is_used_up_learns_that_it_is(session: Session) -> None:
     now_us = wall_clock_us()
     times_us = iter([now_us, now_us + 2 * SPAN_US])
