@@ -50,8 +50,9 @@ def listening_socket(web: WebSettings, *, or_another: bool = False) -> tuple[soc
 
 
 def _bounded(listener: socket.socket) -> socket.socket:
-    for option, value in ((socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES), (socket.TCP_USER_TIMEOUT, SLOW_MS)):
-        listener.setsockopt(socket.IPPROTO_TCP, option, value)  # its connections inherit it
+    for name, value in (("TCP_NOTSENT_LOWAT", UNSENT_BYTES), ("TCP_USER_TIMEOUT", SLOW_MS)):
+        if option := getattr(socket, name, None):  # Linux has both
+            listener.setsockopt(socket.IPPROTO_TCP, option, value)  # its connections inherit it
     return listener
 
 

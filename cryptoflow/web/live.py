@@ -275,9 +275,10 @@ class Live:
             self._forming.settle((series[:3], epoch_ns(start)))
 
     def _verdicts(self, pair: Pair, rows: Sequence[HourRow], watched: Sequence[Series]) -> None:
-        known, self._hours[pair] = self._hours.get(pair), {row.hour: row for row in rows}
+        """Publish the hours that are new; at first all of them: a viewer may have asked before they were mended."""
+        known, self._hours[pair] = self._hours.get(pair, {}), {row.hour: row for row in rows}
         for row in rows:
-            if known is not None and known.get(row.hour) != row:
+            if known.get(row.hour) != row:
                 for series in watched:
                     if series[:3] == pair:
                         self._hub.publish(series, "hour", row.hour, json_row(row))
