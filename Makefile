@@ -4,9 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Tests wait for a feed, a tick or a JVM half of their time: more workers than processors, of which two are enough.
+# Tests wait for a feed, a tick or a JVM half of their time, fast ones for most of it: more workers than processors.
 WORKERS ?= 3
-FAST_WORKERS ?= 3
+FAST_WORKERS ?= 6
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help

@@ -93,7 +93,7 @@ HEAVY = (
 )
 """Files and folders that start programs, or wait for what does not answer: together most of the time of the rest."""
 
-FAST_EXAMPLES = 20
+FAST_EXAMPLES = 15
 """Of each property in `make test-fast`: what an edit breaks, few examples show. The whole run takes hypothesis' 100."""
 
 # a busy machine must not fail a law: no deadline
