@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from cryptoflow.errors import UnreadableFrameError
 from cryptoflow.model.trade import MAX_AHEAD_S, NS_PER_S, Trade, naming, read_trade, read_trades
+from cryptoflow.model.window import NS_PER_US
 
 US_PER_S = 1_000_000
-NS_PER_US = 1_000
 
 TOO_FAR_AHEAD = "its exchange time is too far ahead of the time Kafka received it"
 

@@ -11,9 +11,10 @@ from zlib import crc32
 import numpy as np
 import pyarrow as pa
 
+from cryptoflow.model.window import NS_PER_US
 from cryptoflow.spark import decode
 from cryptoflow.spark.arrow import to_bytes, to_table
-from cryptoflow.spark.decode import NS_PER_US, NUMBER, Frames
+from cryptoflow.spark.decode import NUMBER, Frames
 from cryptoflow.spark.fold import SUMS, candles, starts_s
 from cryptoflow.spark.state import State
 

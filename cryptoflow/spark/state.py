@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cryptoflow.spark.arrow import to_bytes, to_table
+from cryptoflow.spark.decode import US_PER_S
 from cryptoflow.spark.fold import KEY, SUMS, added, candles_of, distinct, joined, starts_s, sums
-
-US_PER_S = 1_000_000
 
 NUMBER = r"^(0|[1-9][0-9]{0,17})$"
 """An id that a number of 64 bits stands for, and for no other id."""
