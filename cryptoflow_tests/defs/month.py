@@ -57,9 +57,8 @@ def check_requests(simulator: Simulator, trades: int, kills: int) -> int:
     assert not asked.broken
     pages = {target: times for target, times in asked.requests.items() if "after" in target}
     again = sum(times - 1 for times in pages.values()) - asked.refused["rest_too_many"]
-    assert again <= kills * SEEKING, (
-        again
-    )  # what was in flight, and the look for the end of a day before its first page
+    # What was in flight, and the look for the end of a day before its first page.
+    assert again <= kills * SEEKING, again
     assert len(pages) <= trades / 1000 * 1.2 + DAYS * (2 + SEEKING), len(pages)
     return again
 
