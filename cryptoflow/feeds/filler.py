@@ -7,7 +7,7 @@ the feed's event loop, which waits for nothing: requests, and what is done with 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -153,6 +153,8 @@ class Filler:
                 await self._fill_span(span)
             elif wanted := self._ledger.to_ask(now_s, self._rest.venue.page):
                 await self._fill_holes(wanted)
+            elif pair := self._ledger.unsure(now_s):
+                await self._look(pair)
             else:
                 await asyncio.sleep(LOOK_S)
 
@@ -184,6 +186,18 @@ class Filler:
             if gone := self._ledger.asked(wanted, highest, time.monotonic(), settled_ns):
                 self._tell(Unfilled(gone, GONE))
 
+    async def _look(self, pair: Pair) -> None:
+        """See what a pair has traded last that is silent since the socket was opened, if that does not tell itself."""
+        found: Sequence[Recorded] = ()
+        if request := self._rest.venue.newest(pair):
+            try:
+                page = await aside(partial(next, pages(self._rest, request), Page()))
+            except FeedError as error:
+                self._not_now(pair, error)
+                return
+            found = page.beyond
+        self._ledger.looked(pair, next((trade for trade, _ in found), None), time.monotonic())
+
     async def _ask(self, wanted: Wanted, lacks: Callable[[Trade], bool]) -> int | None:
         """Take the pages of a stretch; gives the highest number in them, or None: they could not all be had."""
         found, highest = pages(self._rest, wanted), 0
@@ -192,11 +206,14 @@ class Filler:
                 await self._take([each for each in page.trades if lacks(each[0])], page)
                 highest = max([highest, *(trade.sequence or 0 for trade, _ in page.trades)])
         except FeedError as error:
-            wait_s = REFUSED_FOR_S if isinstance(error, FeedRefusedError) else UNREACHABLE_FOR_S
-            self._ledger.postpone(wanted.pair, time.monotonic() + wait_s)
-            self._tell(NotFilling(str(error), wait_s))
+            self._not_now(wanted.pair, error)
             return None
         return None if self._rest.stop.is_set() else highest
+
+    def _not_now(self, pair: Pair, error: FeedError) -> None:
+        wait_s = REFUSED_FOR_S if isinstance(error, FeedRefusedError) else UNREACHABLE_FOR_S
+        self._ledger.postpone(pair, time.monotonic() + wait_s)
+        self._tell(NotFilling(str(error), wait_s))
 
     async def _take(self, lacking: list[Recorded], page: Page) -> None:
         if lacking or page.unreadable:

@@ -76,6 +76,23 @@ class Ledger:
         if state := self._pairs.get(pair):
             state.reached(number, time_ns, now_s)
 
+    def opened(self, now_s: float) -> None:
+        """A socket is open. Of a pair that stays silent, only its newest trade tells whether it lacks something."""
+        for state in self._pairs.values():
+            state.opened(now_s)
+
+    def unsure(self, now_s: float) -> Pair | None:
+        """A pair whose newest trade is to be asked for now."""
+        return next((pair for pair, state in self._pairs.items() if state.look_s <= now_s and state.unsure), None)
+
+    def looked(self, pair: Pair, newest: Trade | None, now_s: float) -> None:
+        """A pair's newest trade was asked for. All that follow it are known by their numbers, if nothing was before.
+
+        Args:
+            newest: None: nobody tells, or there is none.
+        """
+        self._pairs[pair].looked(newest, now_s)
+
     def due(self, now_s: float) -> list[Gap]:
         """The gaps of the holes that have been open for long enough, one for each pair that has some."""
         return [gap for state in self._pairs.values() if (gap := state.due(now_s - self._patience_s))]

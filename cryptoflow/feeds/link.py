@@ -227,6 +227,7 @@ class Link:
             return None
         self._listener.connected(self)
         self.paces.opened(time.monotonic())
+        self.ledger.opened(time.monotonic())
         socket.begin()
         return socket
 

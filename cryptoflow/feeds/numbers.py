@@ -1,5 +1,6 @@
 """What of one pair has come, for the ledger: its numbers and the holes between them, or its times. Pure."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,9 @@ PAGES_AT_ONCE = 5
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 2.0, 600.0
 """Until what was not found is asked for again; each time it is twice as long."""
+
+SILENT_S = 10.0
+"""REST is asked for the newest trade of a pair that a new socket brings none of for so long: it lags by less."""
 
 NOTHING: Sequence[Told] = ()
 
@@ -59,6 +63,8 @@ class PairState:
     newest_id: str = ""
     asked_s: float = 0.0
     """When something of it was asked for."""
+    look_s: float = math.inf
+    """When its newest trade is to be asked for, if none has come by then."""
 
     def lost(self, now_ns: int, reason: str) -> None:
         if self.outage is None or self.outage.joined:
@@ -223,6 +229,27 @@ class PairState:
             self.next, self.top_ns, self.outage = number + 1, max(self.top_ns, time_ns), None
         self._repeated(number)
 
+    @property
+    def unsure(self) -> bool:
+        """Whether it is not known what it traded last: nothing has come, or an outage may have hidden some."""
+        if self.next is None and self.latest_ns is None:
+            return True
+        return self.outage is not None and not self.outage.joined
+
+    def opened(self, now_s: float) -> None:
+        if self.unsure:
+            look_s = now_s + SILENT_S
+            self.look_s = min(self.look_s, look_s) if self.next is None else look_s
+
+    def looked(self, newest: Trade | None, now_s: float) -> None:
+        self.look_s = math.inf
+        if newest is None or newest.sequence is None:
+            return
+        if self.next is not None:
+            self.reached(newest.sequence, newest.event_time_ns, now_s)
+        elif self.outage is None or newest.event_time_ns < self.outage.from_ns:  # else the next trade tells the gap
+            self.seen(newest, now_s, new=False)
+
     def due(self, before_s: float) -> Gap | None:
         if not self.untold:
             return None
@@ -282,6 +309,7 @@ class PairState:
         return self._drop(lambda hole: hole.asked > 0 and hole.last < reached and hole.to_ns < settled_ns)
 
     def postpone(self, until_s: float) -> None:
+        self.look_s = max(self.look_s, until_s)
         for hole in self.holes:
             hole.due_s = max(hole.due_s, until_s)
 

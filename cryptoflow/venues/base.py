@@ -94,6 +94,13 @@ class Venue(ABC):
         """The first request for a stretch of the past."""
         raise FeedRefusedError(f"{self.name} gives no past trades.")
 
+    def newest(self, pair: Pair) -> Request | None:
+        """The request for the newest trade of a pair, which its page has as one `beyond`.
+
+        None: its websocket tells after each subscription.
+        """
+        return None
+
     def read(self, request: Request, answer: Answer) -> Page:
         """What the answer to `request` holds.
 

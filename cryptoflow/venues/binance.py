@@ -180,6 +180,10 @@ class Binance(Venue):
             return self._page(wanted, wanted.first)
         return _request(wanted, "aggTrades", SEEKING, startTime=-(-wanted.from_ns // NS_PER_MS), limit=1)
 
+    def newest(self, pair: Pair) -> Request:
+        """As for all."""
+        return _request(Wanted(pair, 0, 0), "trades", limit=1)
+
     def read(self, request: Request, answer: Answer) -> Page:
         """As for all."""
         wanted = request.wanted

@@ -110,6 +110,29 @@ def test_what_a_quiet_pair_has_traded_between_two_runs_is_filled_though_its_last
             wait_until_whole(simulator, first, lambda: {*have, *live(running), *past.ids})
 
 
+def test_what_a_pair_trades_in_an_outage_is_filled_though_no_socket_ever_brings_a_trade_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only what the venue has as its newest trade tells of it, in a run and from run to run."""
+    monkeypatch.setattr(module, "KEEP_S", 0.05)
+    monkeypatch.setattr(numbers, "SILENT_S", 0.2)
+    past = RecordingPast()
+    with market("binance", rate=4, lost=1.0) as simulator:
+        with receiving(simulator, past) as running:
+            wait_for(lambda: any(standing.newest for standing in past.standings.values()))
+            [standing] = past.standings.values()
+            assert standing.newest
+            wait_for_more(lambda: traded(simulator), 3)
+            simulator.drop_connections()
+            wait_until_whole(simulator, standing.newest[0] + 1, lambda: {*past.ids})
+        begun = len(past.ids)
+        wait_for_more(lambda: traded(simulator), 3)
+        with receiving(simulator, past, Earlier(standings=past.standings)):
+            wait_until_whole(simulator, standing.newest[0] + 1, lambda: {*past.ids})
+        assert len(past.ids) >= begun + 3
+        assert live(running) == []
+
+
 def test_ids_that_no_trade_has_are_given_up_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SETTLED_S", 3.0)
     past = RecordingPast()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cryptoflow.feeds.gaps import Earlier, Filled, Gap, Standing, Told, bounded
 from cryptoflow.feeds.holes import NOT_SENT
 from cryptoflow.feeds.ledger import Ledger
-from cryptoflow.feeds.numbers import BEGUN_ANEW, MAX_HOLES
+from cryptoflow.feeds.numbers import BEGUN_ANEW, MAX_HOLES, SILENT_S
 from cryptoflow.model.trade import NS_PER_S, Trade
 
 SUBSCRIPTIONS = ["0~Kraken~BTC~USD", "0~Gemini~BTC~USD"]
@@ -267,6 +267,77 @@ def test_how_far_a_feed_is_says_nothing_before_its_first_trade() -> None:
     ledger = numbered()
     ledger.reached(PAIR, 90, NS_PER_S, 0)
     assert told(ledger, [nth(91)]) == ledger.due(PATIENCE_S) == []
+
+
+def alone(*numbers: int) -> Ledger:
+    """A ledger of one pair, which has seen these."""
+    ledger = Ledger(SUBSCRIPTIONS[:1], PATIENCE_S)
+    assert told(ledger, map(nth, numbers)) == []
+    return ledger
+
+
+def test_a_silent_pair_is_looked_up_after_an_outage_and_its_newest_trade_tells_what_is_missing() -> None:
+    # #1 #2 x (open) (silent) (the venue's newest is #5)
+    ledger = cut(alone(1, 2))
+    assert ledger.unsure(1000) is None  # no socket is open
+    ledger.opened(100)
+    assert ledger.unsure(100 + SILENT_S - 1) is None
+    assert ledger.unsure(100 + SILENT_S) == PAIR
+    ledger.looked(PAIR, nth(5), 200)
+    assert ledger.missing(PAIR) == [(3, 5)]
+    assert [each.reason for each in ledger.due(200 + PATIENCE_S)] == ["cut"]
+    assert ledger.unsure(1000) is None
+
+
+@pytest.mark.parametrize("newest", [nth(2), None], ids=["it has come", "nobody tells"])
+def test_a_silent_pair_is_looked_up_once_for_each_socket(newest: Trade | None) -> None:
+    ledger = cut(alone(1, 2))
+    for opened_s in (0, 100):
+        ledger.opened(opened_s)
+        assert ledger.unsure(opened_s + SILENT_S) == PAIR
+        ledger.looked(PAIR, newest, opened_s + SILENT_S)
+        assert ledger.unsure(opened_s + 50) is None
+        assert ledger.missing(PAIR) == []
+        cut(ledger)
+
+
+def test_a_pair_that_trades_on_or_whose_trade_came_again_is_not_looked_up() -> None:
+    # #1 #2 x (open) #3, or #2 again
+    for trade, new in ((nth(3), True), (nth(2), False)):
+        ledger = cut(alone(1, 2))
+        ledger.opened(0)
+        told(ledger, [trade], new=new)
+        assert ledger.unsure(SILENT_S) is None
+
+
+def test_a_pair_of_which_nothing_has_come_begins_with_its_newest_trade_whatever_is_cut_before() -> None:
+    # x (open) x (open) (the venue's newest is #5)   |    (the next run) (open) (its newest is #7)
+    ledger = alone()
+    ledger.opened(0)
+    cut(ledger, 1000).opened(SILENT_S - 1)
+    assert ledger.unsure(SILENT_S) == PAIR
+    ledger.looked(PAIR, nth(5), SILENT_S)
+    assert (ledger.missing(PAIR), ledger.unsure(100)) == ([], None)
+    second = alone()
+    second.restore(Earlier(standings={PAIR: Standing(newest=ledger.newest(PAIR))}), NOW_NS, "no run")
+    second.opened(0)
+    second.looked(PAIR, nth(7), SILENT_S)
+    assert second.missing(PAIR) == [(6, 7)]
+
+
+def test_a_pair_that_began_in_an_outage_has_a_gap_by_time() -> None:
+    # x (open) (the venue's newest is #5, from after the cut) #6
+    ledger = cut(Ledger(SUBSCRIPTIONS, PATIENCE_S), 45)
+    ledger.opened(0)
+    ledger.looked(PAIR, nth(5), SILENT_S)
+    assert told(ledger, [nth(6)]) == [gap(45, 60)]
+
+
+def test_a_pair_that_is_put_off_is_looked_up_later() -> None:
+    ledger = cut(alone(1))
+    ledger.opened(0)
+    ledger.postpone(PAIR, 100)
+    assert (ledger.unsure(99), ledger.unsure(100)) == (None, PAIR)
 
 
 def test_only_trade_subscriptions_have_gaps() -> None:
