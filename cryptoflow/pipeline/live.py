@@ -34,22 +34,21 @@ class Live:
 
     def stream(self) -> CandleStream:
         """The stream from what is committed on: out of its checkpoint, where that is the one of the last batch."""
-        at = self._commits.at
+        at, settings = self._commits.at, self._settings
         self._admitted = False
+        buckets = settings.shuffle_partitions**2  # Spark places them by a hash: more of them lie more evenly
         folder = self._folder / at.checkpoint if at.checkpoint and at.query == self._commits.query else None
         start = checkpoint.resumable(folder, at.batch_id, at.offsets) if folder else None
-        if start and folder:
+        if start and folder and start.buckets == buckets:
             self._checkpoint, self._open = folder, {at.newest: at.begins}
         else:
-            start = Start(at.begins, epoch_ns(at.finished), at.offsets)
+            start = Start(at.begins, epoch_ns(at.finished), at.offsets, buckets)
             self._checkpoint, self._open = checkpoint.make(self._folder, start), {}
         self._start = start
         frames = kafka_log.stream(self._spark, self._kafka, start.begins)
-        settings = self._settings
-        buckets = settings.shuffle_partitions**2  # Spark places them by a hash: more of them lie more evenly
         rules = Rules(settings.window_s, settings.ahead_s, start.finished_ns, start.counted, buckets)
         rows = aggregation.streamed(frames, rules, settings.watermark_s)
-        return CandleStream(rows, self._settings, self._checkpoint, self._write, self._admit)
+        return CandleStream(rows, settings, self._checkpoint, self._write, self._admit)
 
     def forget_checkpoint(self) -> bool:
         """Whether the stream went out of a checkpoint and has got nowhere; the next one then begins without."""

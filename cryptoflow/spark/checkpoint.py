@@ -31,6 +31,8 @@ class Start(msgspec.Struct, frozen=True):
     """Exchange times before it belong to windows that are finished already, in ns since the epoch."""
     counted: Offsets = {}
     """From these offsets on, trades of finished windows are late; before them they are in their candles, or marked."""
+    buckets: int = 1
+    """In how many parts the pairs, and so the state, are taken apart: with another number it would not be found."""
 
 
 def fingerprint(*parts: object) -> str:

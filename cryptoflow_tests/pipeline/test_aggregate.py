@@ -579,6 +579,19 @@ def test_a_setting_that_is_changed_and_taken_back_leaves_no_window_half_counted_
     assert totals(session).input_rows == len(records)
 
 
+def test_a_stream_goes_on_with_another_number_of_partitions_and_no_window_is_half_counted(
+    aggregate_all: Aggregate, kafka: KafkaSettings, cassandra: CassandraSettings
+) -> None:
+    records: list[bytes] = []
+    for partitions, count in ((1, 90), (3, 50)):  # each ends in the middle of a window
+        more = some_frames(count, START_S + len(records))
+        records += more
+        send(kafka, more)
+        told = aggregate_all(shuffle_partitions=partitions)
+        check(cassandra, records)
+        assert (told.late, told.input_rows) == (0, count)
+
+
 def test_a_batch_that_was_interrupted_counts_once_and_has_marked_what_is_late(
     aggregate_all: Aggregate,
     kafka: KafkaSettings,
