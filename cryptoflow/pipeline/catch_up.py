@@ -18,7 +18,6 @@ from cryptoflow.pipeline.commits import Commits
 from cryptoflow.pipeline.place import finished_by, slice_end
 from cryptoflow.settings import KafkaSettings, SparkSettings
 from cryptoflow.spark.batch import begins_of, candles_between
-from cryptoflow.spark.folded import Folded
 from cryptoflow.spark.kafka_log import Stretch
 from cryptoflow.spark.pack import Rules
 from cryptoflow.tables.progress import Progress
@@ -92,13 +91,11 @@ class CatchUp:
         if finished == at.finished and not whole:
             return None
         done = [each for each in folded.found if each.candle.window_start < finished]
-        # Duplicates in open windows are read, and counted, once more.
-        duplicates = sum(each.copies - each.candle.trades for each in done)
         begins = begins_of(folded.found, finished, end)
         commit = partial(
             self._commits.commit,
             Stretch(self._kafka.topic, at.offsets, end),
-            Folded(folded.found if whole else done, replace(folded.counts, duplicates=duplicates), folded.left_out),
+            folded if whole else folded._replace(found=done),
             finished=finished,
             begins=begins,
         )

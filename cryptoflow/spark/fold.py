@@ -42,7 +42,7 @@ EDGES = {"open": np.minimum, "close": np.maximum}
 REDUCED = {
     "high": (pa.float64(), np.maximum),
     "low": (pa.float64(), np.minimum),
-    **{name: (pa.int64(), np.add) for name in ("trades", "buy_trades", "sell_trades", "copies")},
+    **{name: (pa.int64(), np.add) for name in ("trades", "buy_trades", "sell_trades", "copies", "new")},
     **{f"{name}_{part}": (pa.float64(), np.add) for name in AMOUNTS for part in PARTS},
     "first_partition": (pa.int32(), np.minimum),
     "last_partition": (pa.int32(), np.maximum),
@@ -75,7 +75,8 @@ SUMS = pa.schema(
 """The trades of a pair in a window, added up so far.
 
 `first_partition`, `last_partition` and `first_offset` tell before which place of the log none of them lies; `copies`
-are the trades with their duplicates.
+are the trades with the duplicates that came with them (a stream's later ones are not among these), and `new` those of
+the trades that nobody has counted before.
 """
 
 CANDLES = pa.schema(
@@ -97,7 +98,7 @@ CANDLES = pa.schema(
             )
             for side in SIDES
         ),
-        *(SUMS.field(name) for name in ("first_partition", "last_partition", "first_offset", "copies")),
+        *(SUMS.field(name) for name in ("first_partition", "last_partition", "first_offset", "copies", "new")),
     ]
 )
 """A candle, shaped like `model.candle.Candle`, and what `SUMS` tells of its trades."""
@@ -190,7 +191,7 @@ def starts_s(time_ns: Any, window_s: int) -> Any:
 
 def _summed(trades: pa.Table, rows: Any, copies: Any, begins: Any, window_s: int) -> pa.Table:
     pairs, ids = trades["pair"].combine_chunks(), trades["id"]
-    numbers = ("time_ns", "price", "quantity", "total", "side", "partition", "offset")
+    numbers = ("time_ns", "price", "quantity", "total", "side", "partition", "offset", "new")
     of = {name: trades[name].to_numpy()[rows] for name in numbers}
     columns: dict[str, Any] = {
         "pair": pairs.dictionary.take(pairs.indices.take(pa.array(rows[begins]))),
@@ -207,6 +208,7 @@ def _summed(trades: pa.Table, rows: Any, copies: Any, begins: Any, window_s: int
         reduced(name, of[column])
     reduced("trades", np.ones(len(rows), np.int64))
     reduced("copies", copies)
+    reduced("new", of["new"].astype(np.int64))
     its = {bit: of["side"] == bit for bit in SIDES.values()}
     for side, bit in SIDES.items():
         reduced(f"{side}_trades", its[bit].astype(np.int64))

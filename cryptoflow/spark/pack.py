@@ -20,8 +20,8 @@ from cryptoflow.spark.state import State
 
 HOUR_S = 3600
 
-FITTING = ("pair", "id", "price", "quantity", "total", "time_ns", "side", "partition", "offset")
-"""The columns of a trade that make candles."""
+FITTING = ("pair", "id", "price", "quantity", "total", "time_ns", "side", "partition", "offset", "new")
+"""The columns of a trade that make candles, and whether it is `new`, so that nobody has counted it before."""
 
 LEFT_OUT = pa.schema(
     [
@@ -50,7 +50,10 @@ BLOCKS = pa.schema(
 FOLDED = pa.schema(
     [pa.field("candles", pa.binary()), pa.field("left_out", pa.binary()), pa.field("duplicates", pa.int64()), *COUNTS]
 )
-"""What became of the blocks of a bucket: Arrow streams of `fold.CANDLES`, or `fold.NUMBERED`, and of `LEFT_OUT`."""
+"""What became of the blocks of a bucket: Arrow streams of `fold.CANDLES`, or `fold.NUMBERED`, and of `LEFT_OUT`.
+
+`duplicates` are those among the new records.
+"""
 
 BLOCK_TRADES = 100_000
 """Trades that are packed together: some 8 MB."""
@@ -91,7 +94,7 @@ class Rules(NamedTuple):
         fit = readable & ~ahead & (time_ns >= self.finished_ns)
         event_us = trades["event_us"].to_numpy()[readable]
         columns = [*FITTING, *[NUMBER.name] * self.numbered]
-        of_fit = trades.select(columns).filter(pa.array(fit)).combine_chunks()
+        of_fit = trades.append_column("new", pa.array(new)).select(columns).filter(pa.array(fit)).combine_chunks()
         pairs = of_fit["pair"].dictionary_encode().combine_chunks()
         of_fit = of_fit.set_column(0, "pair", pairs)
         bucket_of = np.array([crc32(pair.encode()) % self.buckets for pair in pairs.dictionary.to_pylist()], np.int32)
@@ -122,7 +125,7 @@ class Rules(NamedTuple):
         if rows:
             trades = _in_order(rows)
             made = candles(trades, self.window_s)
-            yield pa.RecordBatch.from_pylist([_folded(rows, made, sum(map(len, trades)) - _trades_of(made))], FOLDED)
+            yield pa.RecordBatch.from_pylist([_folded(rows, made, sum(map(_new, trades)) - _new(made))], FOLDED)
 
     def streamed(self, state: State, rows: Sequence[Row], watermark_us: int) -> tuple[State, dict[str, Any]]:
         """(the state after some rows of `BLOCKS`, what became of them as a row of `FOLDED`).
@@ -134,11 +137,11 @@ class Rules(NamedTuple):
         late, all_fresh, duplicates = [], [SUMS.empty_table()], 0
         for trades in _in_order(rows):
             is_late = trades["time_ns"].to_numpy() // NS_PER_US <= watermark_us
-            late.append(_left_out(trades.filter(pa.array(is_late & self._is_new(trades)))))
+            late.append(_left_out(trades.filter(pa.array(is_late & trades["new"].to_numpy()))))
             in_time = trades.filter(pa.array(~is_late))
             state, fresh = state.plus(in_time, self.window_s)
             all_fresh.append(fresh)
-            duplicates += len(in_time) - _trades_of(fresh)
+            duplicates += _new(in_time) - _new(fresh)
         return state, _folded(rows, state.candles(pa.concat_tables(all_fresh)), duplicates, late)
 
 
@@ -155,8 +158,9 @@ def _in_order(rows: Iterable[Row]) -> list[pa.Table]:
     return sorted(tables, key=lambda table: (table["partition"][0].as_py(), table["offset"][0].as_py()))
 
 
-def _trades_of(made: pa.Table) -> int:
-    return int(made["trades"].to_numpy().sum())
+def _new(trades: pa.Table) -> int:
+    """How many of some trades, or of those in candles or `SUMS`, are new."""
+    return int(trades["new"].to_numpy().sum())
 
 
 def _left_out(trades: pa.Table) -> bytes | None:

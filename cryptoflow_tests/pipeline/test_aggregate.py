@@ -289,7 +289,8 @@ def test_whatever_the_backlog_and_wherever_a_run_dies_no_trade_is_late_that_was_
         records += [
             (at_s + rng.uniform(0, delay_s), place, trade) for at_s, place, trade in on_time(pair, partition, times_s)
         ]
-    records.sort(key=lambda record: record[0])
+    again = [(at_s + rng.uniform(0, 30), place, trade) for at_s, place, trade in rng.sample(records, len(records) // 9)]
+    records = sorted([*records, *again], key=lambda record: record[0])
     anew(kafka, cassandra)
     send_received(kafka, records)
     settings = {"max_batch_trades": most, "backlog_trades": 50, "watermark_s": 300}
@@ -298,7 +299,7 @@ def test_whatever_the_backlog_and_wherever_a_run_dies_no_trade_is_late_that_was_
     aggregate_all(**settings)
     check(cassandra, frames_of(records))
     counted = totals(session)
-    assert (counted.late, counted.input_rows) == (0, len(records))
+    assert (counted.late, counted.duplicates, counted.input_rows) == (0, len(again), len(records))
 
 
 @contextmanager
@@ -526,7 +527,7 @@ def test_whatever_became_of_the_checkpoint_the_next_run_is_exact_by_itself(
         send(kafka, [*more, *records[-60:-50]])
         told = aggregate_all()
         check(cassandra, records)
-        assert (told.late, told.input_rows) == (0, 60), name
+        assert (told.late, told.duplicates, told.input_rows) == (0, 10, 60), name
 
 
 def the_checkpoint(place: Workplace) -> Path:
@@ -586,10 +587,10 @@ def test_a_stream_goes_on_with_another_number_of_partitions_and_no_window_is_hal
     for partitions, count in ((1, 90), (3, 50)):  # each ends in the middle of a window
         more = some_frames(count, START_S + len(records))
         records += more
-        send(kafka, more)
+        send(kafka, [*more, *more[-5:]])
         told = aggregate_all(shuffle_partitions=partitions)
         check(cassandra, records)
-        assert (told.late, told.input_rows) == (0, count)
+        assert (told.late, told.duplicates, told.input_rows) == (0, 5, count + 5)
 
 
 def test_a_batch_that_was_interrupted_counts_once_and_has_marked_what_is_late(

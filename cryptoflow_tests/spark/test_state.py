@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cryptoflow.model.candle import Candle, CandleKey, candles_of
 from cryptoflow.model.trade import MAX_AHEAD_S, Trade
 from cryptoflow.spark import folded, pack
+from cryptoflow.spark.batch import candles_in
 from cryptoflow.spark.folded import Counts
 from cryptoflow.spark.pack import Rules
 from cryptoflow.spark.state import State
@@ -51,18 +52,21 @@ trades = st.lists(
 class Streamed:
     """A state that takes trades some at a time, and the newest of each candle that it has told."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules = RULES) -> None:
+        self._rules = rules
         self.state, self.counts, self.end = State(), Counts(), 0
         self.candles: dict[CandleKey, Candle] = {}
         self.left_out: list[folded.LeftOut] = []
 
     def take(self, trades: Sequence[Trade], at_once: int, watermark_us: int = EARLY_US) -> "Streamed":
+        if not trades:
+            return self
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(pack, "BLOCK_TRADES", 3 * at_once)
-            blocks = list(RULES.blocks(frames(trades, at_once, self.end)))
+            blocks = list(self._rules.blocks(frames(trades, at_once, self.end)))
         self.end += len(trades)
         rows = [row for block in blocks for row in block.to_pylist()]
-        state, row = RULES.streamed(State.read(self.state.written()), rows, watermark_us)
+        state, row = self._rules.streamed(State.read(self.state.written()), rows, watermark_us)
         self.state, found = state, folded.read([row], RULES.window_s)
         self.candles |= {each.candle.key: each.candle for each in found.found}
         self.counts = self.counts.plus(found.counts)
@@ -77,12 +81,28 @@ def test_trades_that_come_in_parts_make_the_candles_that_they_make_at_once(
     streamed = Streamed()
     for first in range(0, len(given), size):
         streamed.take(given[first : first + size], at_once)
-    whole = Streamed().take(given, at_once) if given else Streamed()
+    whole = Streamed().take(given, at_once)
     assert streamed.candles == whole.candles
     assert streamed.counts == whole.counts
     assert same_prices(streamed.candles) == same_prices(candles_of(given, 60))
     assert streamed.counts.duplicates == len(given) - len({trade.identity for trade in given})
     assert streamed.counts.rows == len(given)
+
+
+@given(trades, st.integers(0, 40), st.integers(1, 9))
+def test_a_stream_without_its_state_counts_no_duplicate_that_was_counted_before(
+    given: list[Trade], counted: int, at_once: int
+) -> None:
+    # offsets   0 ........... counted ........ end
+    # before    |-- counted --|
+    # then      |--- read ----|-- counted ------|
+    rules = RULES._replace(counted={0: counted})
+    before = given[:counted]
+    streams = [Streamed().take(before, at_once), Streamed(rules).take(given, at_once)]
+    batches = [candles_in(frames(before, at_once), RULES), candles_in(frames(given, at_once), rules)]
+    for found in (streams, batches):
+        assert sum(each.counts.rows for each in found) == len(given)
+        assert sum(each.counts.duplicates for each in found) == len(given) - len({trade.identity for trade in given})
 
 
 def same_prices(candles: dict[CandleKey, Candle]) -> dict[CandleKey, tuple[object, ...]]:
@@ -97,7 +117,7 @@ def test_what_is_at_or_before_the_watermark_is_late_and_told_with_its_place(
     given: list[Trade], watermark_s: int
 ) -> None:
     watermark_us = (NOON_S + watermark_s) * 1_000_000
-    streamed = Streamed().take(given, 5, watermark_us) if given else Streamed()
+    streamed = Streamed().take(given, 5, watermark_us)
     in_time = [trade for trade in given if trade.event_time_ns // 1000 > watermark_us]
     assert same_prices(streamed.candles) == same_prices(candles_of(in_time, 60))
     assert streamed.counts.late == len(given) - len(in_time) == sum(each.trades for each in streamed.left_out)
