@@ -69,20 +69,23 @@ class Live:
             raise BacklogError("The stream is too far behind; the backlog is worked off as batches.")
 
     def _write(self, batch: Batch) -> None:
-        stretch, at = self._range(batch.batch_id), self._commits.at
-        # A batch that comes again leaves alone what it finished the first time: it may have been repaired since.
-        found = [each for each in batch.folded.found if each.candle.window_start >= at.finished]
-        finished = max(at.finished, floor_window(batch.watermark, self._settings.window_s))
+        # What Spark did not come to note comes again, and is committed; it may have been repaired since.
+        if (self._checkpoint.name, batch.batch_id) != (self._commits.at.checkpoint, self._commits.at.batch_id):
+            self._commit(batch)
+        self._admitted = True
+
+    def _commit(self, batch: Batch) -> None:
+        stretch = self._range(batch.batch_id)
+        finished = max(self._commits.at.finished, floor_window(batch.watermark, self._settings.window_s))
         self._commits.commit(
             stretch,
-            batch.folded._replace(found=found),
+            batch.folded,
             finished=finished,
-            begins=self._begins(found, finished, dict(stretch.end)),
+            begins=self._begins(batch.folded.found, finished, dict(stretch.end)),
             watermark=batch.watermark,
             checkpoint=self._checkpoint.name,
             batch_id=batch.batch_id,
         )
-        self._admitted = True
 
     def _begins(self, found: Sequence[Found], finished: datetime, end: Offsets) -> Offsets:
         """Before which place none of the trades of windows lies that are open after a batch."""

@@ -553,6 +553,22 @@ def test_a_checkpoint_that_comes_back_old_is_not_gone_back_to(
     assert (told.late, told.input_rows) == (0, 60)
 
 
+def test_a_batch_that_spark_did_not_come_to_note_counts_once_and_is_written_no_more(
+    aggregate_all: Aggregate, kafka: KafkaSettings, cassandra: CassandraSettings, place: Workplace, session: Session
+) -> None:
+    records = some_frames(100, START_S)
+    send(kafka, records)
+    aggregate_all()
+    commit = newest(the_checkpoint(place) / "commits")
+    for path in (commit, commit.with_name(f".{commit.name}.crc")):
+        path.unlink()
+    told = aggregate_all()
+    check(cassandra, records)
+    assert (told.batches, told.input_rows, told.rows_written) == (0, 0, 0)
+    assert newest(the_checkpoint(place) / "commits") == commit
+    assert totals(session).input_rows == len(records)
+
+
 def test_the_hours_of_a_first_batch_get_their_verdicts_though_the_run_ended_after_it(
     aggregate_all: Aggregate, kafka: KafkaSettings, session: Session
 ) -> None:
