@@ -75,6 +75,7 @@ class CandleStream:
         self._stopping = False
         self._failure: BaseException | None = None
         self._written = NONE_WRITTEN
+        self._watermark_us = 0
 
     def start(self, trigger_s: float | None = None) -> None:
         """Start the query, or go on from its checkpoint; `trigger_s` between batches, by default as configured.
@@ -117,19 +118,21 @@ class CandleStream:
         assert self._query is not None
         self._admit(batch_id)
         found = [row.asDict() for row in rows.collect()]
-        batch = Batch(batch_id, folded.read(found, self._settings.window_s), self._watermark(found))
+        self._watermark_us = self._watermark_after(found)
+        watermark = utc_time(self._watermark_us * NS_PER_US)
+        batch = Batch(batch_id, folded.read(found, self._settings.window_s), watermark)
         with self._writing:
             if self._stopping:
                 raise _StoppedError
             self._write(batch)
             self._written = batch_id
 
-    def _watermark(self, rows: Sequence[Mapping[str, int]]) -> datetime:
-        """The one that Spark takes for the next batch: down to the millisecond, and never back."""
+    def _watermark_after(self, rows: Sequence[Mapping[str, int]]) -> int:
+        """The one that Spark takes for the next batch, in us: down to the millisecond, and never back."""
         # Offsets may go on without a record: after a transaction, say.
-        before_us = max((row[WATERMARK.name] for row in rows), default=0)
+        before_us = max((row[WATERMARK.name] for row in rows), default=self._watermark_us)
         newest_ms = max((row["newest_us"] for row in rows), default=0) // 1000
-        return utc_time(max(before_us, newest_ms * 1000 - int(self._settings.watermark_s * US_PER_S)) * NS_PER_US)
+        return max(before_us, newest_ms * 1000 - int(self._settings.watermark_s * US_PER_S))
 
     def check(self) -> None:
         """See that the query lives, unless it was stopped.
