@@ -39,41 +39,50 @@ class CatchUp:
             AggregationError: a slice could not be aggregated.
             LeaseLostError, KafkaError, CassandraError: as `Commits.commit`.
         """
+        first, began_s = self._commits.at.offsets, time.monotonic()
+
+        def done(commit: Commit, ends: Offsets) -> None:
+            commit()
+            self._tell(first, ends, time.monotonic() - began_s)
+
         with open_log(self._kafka) as log, ThreadPoolExecutor(1, "commit") as pool:
+            self._tell(first, log.ends(), 0)
             before = pool.submit(lambda: None)
             try:
-                for commit in self._slices(log, stopped):
+                for commit, ends in self._slices(log, stopped):
                     before.result()
-                    before = pool.submit(commit)
+                    before = pool.submit(done, commit, ends)
             finally:
                 before.result()
         self._commits.tally.tell(backlog_trades=0)
 
-    def _slices(self, log: Log, stopped: Callable[[], bool]) -> Iterator[Commit]:
-        """Aggregates slice after slice, each before the one before it has to be committed; gives what commits it."""
+    def _slices(self, log: Log, stopped: Callable[[], bool]) -> Iterator[tuple[Commit, Offsets]]:
+        """Aggregates slice after slice, each before the one before it has to be committed.
+
+        Gives what commits it, and where the log ended.
+        """
         at, most, backlog = self._commits.at, self._settings.max_batch_trades, self._settings.backlog_trades
-        total, began_s = records(at.offsets, log.ends()), time.monotonic()
         while not stopped():
             ends = log.ends()
             left = records(at.offsets, ends)
             if left < backlog:
                 break
-            self._tell(total, left, time.monotonic() - began_s)
             # A rest that is no backlog is taken along: a stream that began with it would read the open windows anew.
             end = ends if left < most + backlog else slice_end(at.offsets, ends, most, log.at)
             if end != ends and records(at.offsets, end) < records(at.begins, at.offsets):
                 most *= 2  # else more would be read for the second time than for the first
             elif made := self._slice(at, end, whole=end == ends):
                 at, commit = made
-                yield commit
+                yield commit, ends
             else:
                 most *= 2
 
-    def _tell(self, total: int, left: int, elapsed_s: float) -> None:
-        tally, done = self._commits.tally, max(0, total - left)
-        tally.tell(backlog_trades=left, backlog_done_trades=done)
-        if done:
-            tally.tell(backlog_trades_per_s=done / elapsed_s, backlog_left_s=left * elapsed_s / done)
+    def _tell(self, first: Offsets, ends: Offsets, elapsed_s: float) -> None:
+        """Tell how much is committed of what began at one place of the log, and what is left up to another."""
+        at = self._commits.at.offsets
+        done, left = records(first, at), records(at, ends)
+        pace = {"backlog_trades_per_s": done / elapsed_s, "backlog_left_s": left * elapsed_s / done} if done else {}
+        self._commits.tally.tell(backlog_trades=left, backlog_done_trades=done, **pace)
 
     def _slice(self, at: Progress, end: Offsets, whole: bool) -> tuple[Progress, Commit] | None:
         """Aggregate from one place of the log to another: how far it then is, and what commits that.

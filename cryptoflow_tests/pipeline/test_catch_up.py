@@ -136,6 +136,22 @@ def test_where_a_slice_fails_or_is_given_up_the_one_before_it_is_committed_all_t
     assert backlog.committed == ends_of(at - 1)
 
 
+def test_what_is_committed_is_told_as_done_and_nothing_else() -> None:
+    def look(number: int) -> None:
+        told = backlog.tally.metrics()
+        assert told.backlog_done_trades in (SLICE * (number - 2), SLICE * (number - 1))
+        assert told.backlog_trades == SLICE * SLICES + BACKLOG - 1 - told.backlog_done_trades
+        assert bool(told.backlog_left_s) == bool(told.backlog_trades_per_s) == bool(told.backlog_done_trades)
+
+    def committing(number: int) -> None:
+        assert backlog.tally.metrics().backlog_done_trades == SLICE * (number - 1)
+
+    backlog = Backlog(look, committing, rest=BACKLOG - 1)
+    backlog.work_off()
+    told = backlog.tally.metrics()
+    assert (told.backlog_done_trades, told.backlog_trades) == (SLICE * SLICES + BACKLOG - 1, 0)
+
+
 @given(st.integers(1, SLICES))
 def test_one_that_is_stopped_commits_what_it_has_aggregated(at: int) -> None:
     backlog = Backlog()
