@@ -14,6 +14,9 @@ from cryptoflow.tables.reader import Series
 KEPT_EVENTS = 500
 """Of each series; who has missed more is told to load anew."""
 
+MOST_DIGITS = 18
+"""Of an event's number: what a viewer says that has more is none of ours."""
+
 RESET = "reset"
 """The event that tells a viewer that it has missed more than is kept: it has to load the candles anew."""
 
@@ -173,4 +176,5 @@ class Hub:
     def _seen(self, last_id: str | None) -> int:
         """The number of the last event that was seen; -1 for the id of another server."""
         epoch, _, number = (last_id or "").rpartition("-")
-        return int(number) if epoch == self._epoch and number.isdecimal() else -1
+        known = epoch == self._epoch and number.isdecimal() and len(number) <= MOST_DIGITS
+        return int(number) if known else -1

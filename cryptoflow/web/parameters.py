@@ -21,7 +21,9 @@ PAIR_PATTERN = r"^[^~\s-]{1,64}-[^~\s]{1,64}$"
 
 
 def _utc(moment: datetime) -> datetime:
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    """In UTC; what is beyond `ALWAYS`, where a calendar may end before, is its edge."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(ALWAYS.start, min(aware, ALWAYS.end)).astimezone(UTC)
 
 
 Moment = Annotated[datetime, AfterValidator(_utc)]

@@ -188,6 +188,7 @@ def test_health_says_how_all_is_doing(server: Watched) -> None:
         ("candles", {"window": 3600}, 404, "window"),
         ("candles", {"from": "yesterday"}, 400, "from"),
         ("candles", {"from": "2026-03-02T00:00:00", "to": "2026-03-01T00:00:00"}, 400, "to"),
+        ("candles", {"from": "9999-12-31T23:59:59-23:00"}, 400, "to"),
         ("candles", {"pair": "BTC"}, 400, "pair"),
         ("candles", {"pair": "DOGE-EUR"}, 404, "pair"),
         ("candles", {"market": "Nowhere"}, 404, "market"),

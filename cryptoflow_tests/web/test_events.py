@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cryptoflow.tables.reader import Series
-from cryptoflow.web.events import HEARTBEAT, KEPT_EVENTS, Hub, Viewer
+from cryptoflow.web.events import HEARTBEAT, KEPT_EVENTS, RESET, Hub, Viewer
 
 ONE, OTHER = Series("Kraken", "BTC", "USD", 60), Series("Coinbase", "BTC", "USD", 60)
 
@@ -111,6 +111,17 @@ def test_who_comes_back_to_a_channel_that_was_closed_is_told_to_load_anew() -> N
     publish(hub, [(OTHER, 0)])
     assert [kind for _, kind, _ in received(hub.watch([ONE], id))] == ["reset"]
     assert [kind for _, kind, _ in received(other)] == ["candle"]
+
+
+@given(st.text(max_size=9).filter(lambda text: not text.startswith("e-")))
+@example("e-" + "9" * 5000)  # Python makes no number of so many digits
+@example("e-²")
+def test_an_id_that_no_event_has_had_is_that_of_another_server(last_id: str) -> None:
+    hub = a_hub()
+    hub.watch([ONE])
+    publish(hub, [(ONE, 0)])
+    viewer = hub.watch([ONE], last_id)
+    assert [kind for _, kind, _ in received(viewer)] == [*[RESET] * bool(last_id), "candle"]
 
 
 def test_viewers_are_counted_once_however_many_series_they_watch() -> None:
