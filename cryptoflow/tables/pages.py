@@ -83,7 +83,7 @@ def reached(session: Session, window_s: int, topic: str) -> Reached | None:
     cql = "SELECT DISTINCT window_seconds, topic_id, topic, now_finished, now_offsets FROM progress"
     rows = (row for row in select(session, cql) if (row.window_seconds, row.topic) == (window_s, topic))
     found = [Reached(as_utc(row.now_finished), dict(row.now_offsets or {})) for row in rows if row.now_finished]
-    return max(found, default=None)
+    return max(found, default=None, key=lambda each: each.finished)
 
 
 def _newest(table: Table, time: str) -> str:

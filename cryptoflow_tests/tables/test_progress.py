@@ -9,6 +9,7 @@ from cassandra.cluster import Session
 
 from cryptoflow.errors import LeaseLostError
 from cryptoflow.model.window import EPOCH
+from cryptoflow.tables.pages import reached
 from cryptoflow.tables.progress import (
     Bounds,
     Place,
@@ -47,6 +48,17 @@ def test_before_anything_was_committed_there_is_none(session: Session, place: Pl
     claim(session, place, 1)
     assert read(session, place) is None
     assert bounds(session, place, NOON, NOON + HOUR) == Bounds(None, None)
+
+
+def test_of_topics_of_one_name_the_furthest_tells_how_far_it_has_come(session: Session) -> None:
+    topic = uuid.uuid4().hex
+    for number, finished in enumerate([EPOCH, EPOCH, NOON]):  # made anew before a window of the first was finished
+        place = Place(60, topic, uuid.uuid4().hex)
+        claim(session, place, 1)
+        write(session, place, 1, Progress(finished, {0: number}, {}))
+        found = reached(session, 60, topic)
+        assert found is not None
+        assert (found.finished, found.offsets == {0: 2}) == (finished, finished == NOON)
 
 
 def test_it_is_read_as_it_was_written(session: Session, place: Place) -> None:
