@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cryptoflow.model.candle import Candle, CandleKey, candles_of
-from cryptoflow.model.trade import MAX_AHEAD_S, Trade
+from cryptoflow.model.trade import MAX_AHEAD_S, NS_PER_S, Trade
 from cryptoflow.spark import folded, pack
 from cryptoflow.spark.batch import candles_in
-from cryptoflow.spark.folded import Counts
+from cryptoflow.spark.folded import Counts, Folded
 from cryptoflow.spark.pack import Rules
 from cryptoflow.spark.state import State
 from cryptoflow_tests.spark.streaming import NOON_S, a_trade
@@ -50,15 +51,20 @@ trades = st.lists(
 
 
 class Streamed:
-    """A state that takes trades some at a time, and the newest of each candle that it has told."""
+    """A state that takes trades some at a time, what it has told last, and the newest of each candle.
 
-    def __init__(self, rules: Rules = RULES) -> None:
+    Args:
+        begin: the offset of the first of the trades.
+    """
+
+    def __init__(self, rules: Rules = RULES, begin: int = 0) -> None:
         self._rules = rules
-        self.state, self.counts, self.end = State(), Counts(), 0
+        self.state, self.counts, self.end, self.told = State(), Counts(), begin, Folded()
         self.candles: dict[CandleKey, Candle] = {}
         self.left_out: list[folded.LeftOut] = []
 
     def take(self, trades: Sequence[Trade], at_once: int, watermark_us: int = EARLY_US) -> "Streamed":
+        self.told = Folded()
         if not trades:
             return self
         with pytest.MonkeyPatch.context() as patched:
@@ -67,10 +73,10 @@ class Streamed:
         self.end += len(trades)
         rows = [row for block in blocks for row in block.to_pylist()]
         state, row = self._rules.streamed(State.read(self.state.written()), rows, watermark_us)
-        self.state, found = state, folded.read([row], RULES.window_s)
-        self.candles |= {each.candle.key: each.candle for each in found.found}
-        self.counts = self.counts.plus(found.counts)
-        self.left_out += found.left_out
+        self.state, self.told = state, folded.read([row], RULES.window_s)
+        self.candles |= {each.candle.key: each.candle for each in self.told.found}
+        self.counts = self.counts.plus(self.told.counts)
+        self.left_out += self.told.left_out
         return self
 
 
@@ -127,6 +133,52 @@ def test_what_is_at_or_before_the_watermark_is_late_and_told_with_its_place(
         ]
         assert (each.first_offset, each.last_offset, each.trades) == (late[0], late[-1], len(late))
         assert each.newest_ns == max(given[place].event_time_ns for place in late)
+
+
+DELAY_S = 181
+"""No trade below is as late: a batch's are of three minutes, the next one's begin half a minute later."""
+
+batches = st.lists(st.tuples(trades, st.lists(st.integers(1, 40), max_size=9), st.booleans()), max_size=8)
+"""Each with the places, from the end, of trades that come again, and whether the state is lost before it."""
+
+
+@given(batches, st.integers(1, 9))
+def test_wherever_the_state_is_lost_the_candles_are_the_same_and_each_record_is_counted_once(
+    given: list[tuple[list[Trade], list[int], bool]], at_once: int
+) -> None:
+    # log         |--- batch ---|--- batch ---|--- batch ---|
+    # finished    |----|                      x state lost
+    # read anew        |---- open windows ----|--- batch ---|
+    log: list[Trade] = []
+    first: dict[int, int] = {}  # of the trades of a window, the place in the log
+    stream, counts, candles, watermark_us = Streamed(), Counts(), dict[CandleKey, Candle](), 0
+    for number, (some, again, lost) in enumerate(given):
+        counted, finished_s = len(log), watermark_us // 1_000_000 // 60 * 60
+        log += [_moved(trade, 30 * number) for trade in some]
+        log += [trade for trade in (log[-place] for place in again if place <= counted) if _is_in_time(trade, number)]
+        if lost:
+            rules = RULES._replace(finished_ns=finished_s * NS_PER_S, counted={0: counted})
+            is_open = [at for start_s, at in first.items() if start_s >= finished_s]
+            stream = Streamed(rules, min(is_open, default=counted))
+        stream.take(log[stream.end :], at_once, 0 if lost else watermark_us)
+        counts, candles = counts.plus(stream.told.counts), candles | stream.candles
+        for each in stream.told.found:
+            start_s = int(each.candle.window_start.timestamp())
+            first[start_s] = min(each.first_offset, first.get(start_s, each.first_offset))
+        watermark_us = max(watermark_us, counts.newest_us - DELAY_S * 1_000_000)
+    whole = Streamed().take(log, 9)
+    assert candles == whole.candles
+    assert counts == whole.counts
+
+
+def _moved(trade: Trade, by_s: int) -> Trade:
+    """A trade of a later time; its id is not known from elsewhere, whose window may be forgotten by then."""
+    time_s = trade.time_s + by_s
+    return msgspec.structs.replace(trade, time_s=time_s, id=f"{trade.id}{time_s}")
+
+
+def _is_in_time(trade: Trade, batch: int) -> bool:
+    return trade.time_s >= NOON_S + 30 * batch
 
 
 def test_a_window_is_kept_until_no_trade_of_it_can_come_in_time() -> None:
