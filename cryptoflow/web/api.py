@@ -17,7 +17,7 @@ from cryptoflow.model.candle import CandleRow, DirectionRow
 from cryptoflow.tables import pages
 from cryptoflow.tables.reader import Series
 from cryptoflow.tables.schema import HourRow
-from cryptoflow.web.events import RETRY, Hub, Viewer
+from cryptoflow.web.events import RETRY, Hub
 from cryptoflow.web.health import Health, HealthDesk
 from cryptoflow.web.live import Live
 from cryptoflow.web.parameters import (
@@ -199,20 +199,21 @@ async def live(
         raise ParameterError("pair", "there must be one, or one for each market")
     asked = zip(market, pair * len(market) if len(pair) == 1 else pair, strict=True)
     wanted = {Series(*pair_of(*each), window or parts.base_window_s) for each in asked}
+    return EventStream(_events(parts, wanted, last_event_id))
+
+
+async def _events(parts: Parts, wanted: set[Series], last_id: str | None) -> AsyncGenerator[bytes, None]:
+    """What a viewer gets; it is one from here on, as who has left by now is never asked to leave."""
     new = [series for series in wanted if series not in parts.hub.channels]
-    viewer = parts.hub.watch(wanted, last_event_id)
-    for series in new:
-        parts.live.begin(series)
-    return EventStream(_until_left(parts.hub, viewer))
-
-
-async def _until_left(hub: Hub, viewer: Viewer) -> AsyncGenerator[bytes, None]:
+    viewer = parts.hub.watch(wanted, last_id)
     try:
+        for series in new:
+            parts.live.begin(series)
         yield RETRY
         async for message in viewer.messages():
             yield message
     finally:
-        hub.leave(viewer)
+        parts.hub.leave(viewer)
 
 
 def _dates(parts: Parts, series: Series) -> list[datetime]:
