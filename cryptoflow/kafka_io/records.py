@@ -154,7 +154,7 @@ def polled(
     consumer.assign([place])
     consumer.seek(place, begin)
     while consumer.position(place) < end:
-        records = consumer.poll(timeout_ms=int(timeout_s * 1000)).get(place)
-        if not records:
+        if records := consumer.poll(timeout_ms=int(timeout_s * 1000)).get(place):
+            yield records
+        elif consumer.position(place) < end:  # else what was left is the end of a transaction, which is no record
             raise KafkaError(f"Partition {place.partition} of {place.topic} did not give its records in time.")
-        yield records

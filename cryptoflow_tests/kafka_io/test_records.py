@@ -7,12 +7,24 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kafka import TopicPartition
+from kafka import KafkaProducer, TopicPartition
 
 from cryptoflow.errors import KafkaError, KafkaUnreachableError
-from cryptoflow.kafka_io.connection import admin_client
+from cryptoflow.kafka_io.columns import columns_between
+from cryptoflow.kafka_io.connection import admin_client, client_config
 from cryptoflow.kafka_io.offsets import beginning_offsets
-from cryptoflow.kafka_io.records import Cut, cut_of, first_times_ms, records_between, times_ms, topic_id, trades_of
+from cryptoflow.kafka_io.records import (
+    Cut,
+    cut_of,
+    first_times_ms,
+    open_consumer,
+    polled,
+    records_between,
+    records_in,
+    times_ms,
+    topic_id,
+    trades_of,
+)
 from cryptoflow.kafka_io.topics import make_topics
 from cryptoflow.model.trade import MAX_AHEAD_S, Trade, write_trade
 from cryptoflow.settings import KafkaSettings
@@ -51,6 +63,22 @@ def test_the_first_time_is_that_of_the_oldest_record(made: KafkaSettings) -> Non
     send(made, 1, [now_ms - 5000, now_ms - 9000, now_ms])
     send(made, 3, [now_ms - 700])
     assert first_times_ms(made, made.topic, ALL) == {1: now_ms - 5000, 3: now_ms - 700}
+
+
+def test_where_a_transaction_has_ended_there_is_no_record_and_none_is_missed(made: KafkaSettings) -> None:
+    writer = KafkaProducer(**client_config(made), transactional_id=made.topic)
+    writer.init_transactions()
+    writer.begin_transaction()
+    writer.send(made.topic, b"x", partition=1)
+    writer.commit_transaction()
+    writer.close()
+    place = TopicPartition(made.topic, 1)
+    with open_consumer(made, made.topic) as consumer:
+        assert consumer.end_offsets([place]) == {place: 2}
+        assert list(polled(consumer, place, 1, 2, timeout_s=1.0)) == []
+        assert [record.value for record in records_in(consumer, place, 0, 2)] == [b"x"]
+    assert [len(records.values) for records in columns_between(made, made.topic, 1, 0, 2)] == [1]
+    assert [len(records.values) for records in columns_between(made, made.topic, 1, 1, 2)] == [0]
 
 
 def test_only_what_is_asked_for_is_read(made: KafkaSettings) -> None:
