@@ -27,6 +27,7 @@ class Commits:
     Attributes:
         at: what is committed.
         query: what is computed, as a fingerprint.
+        tables: the id of the tables.
         tally: the counts of the run.
     """
 
@@ -41,10 +42,10 @@ class Commits:
         self._spark, self._kafka, self._settings = spark, kafka, settings
         self._ledger, self._dead_letters = ledger, dead_letters
         self.query = fingerprint(aggregation.definition(settings))
-        self._tables = tables_id(ledger.session)
+        self.tables = tables_id(ledger.session)
         self.tally = Tally()
         ledger.claim()
-        self.at = start_of(kafka, settings, ledger, self._tables)
+        self.at = start_of(kafka, settings, ledger, self.tables)
         self._unjudged = Unjudged(ledger.session, ledger.place, self.at)
 
     @property
@@ -88,7 +89,7 @@ class Commits:
             begins=dict(begins),
             newest=max([self.at.newest, *(candle.window_end for candle in candles)]),
             query=self.query,
-            tables=self._tables,
+            tables=self.tables,
             checkpoint=checkpoint,
             batch_id=batch_id,
         )

@@ -27,7 +27,7 @@ class Live:
         self, spark: SparkSession, kafka: KafkaSettings, settings: SparkSettings, home: Path, commits: Commits
     ) -> None:
         self._spark, self._kafka, self._settings, self._commits = spark, kafka, settings, commits
-        self._folder = checkpoint.folder_of(home, kafka.topic, commits.topic_id)
+        self._folder = checkpoint.folder_of(home, kafka.topic, commits.topic_id, commits.tables)
         self._checkpoint, self._start = self._folder, Start({})
         self._open: dict[datetime, Offsets] = {}
         self._admitted = False

@@ -1,8 +1,8 @@
 """The stream's checkpoint: a cache of its state, good for a faster start and for nothing else.
 
-Layout: HOME/checkpoints/TOPIC-ID/NAME. The newest progress in Cassandra names the one checkpoint and the batch that go
-with it; any other is of no use, and removed. Inside are Spark's own files (`offsets/N` and `commits/N`, a version line
-and then JSON lines) and ours, `start.json`.
+Layout: HOME/checkpoints/TOPIC-ID/NAME, the id being that of topic and tables. The newest progress in Cassandra names
+the one checkpoint and the batch that go with it; any other is of no use, and removed. Inside are Spark's own files
+(`offsets/N` and `commits/N`, a version line and then JSON lines) and ours, `start.json`.
 """
 
 import hashlib
@@ -40,9 +40,9 @@ def fingerprint(*parts: object) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
-def folder_of(home: Path, topic: str, topic_id: str) -> Path:
-    """Where the checkpoints of a topic's stream lie."""
-    return (home / "checkpoints" / f"{topic}-{fingerprint(topic_id)}").absolute()
+def folder_of(home: Path, topic: str, topic_id: str, tables: str) -> Path:
+    """Where the checkpoints of a topic's stream into some tables, named by their id, lie: no other stream's do."""
+    return (home / "checkpoints" / f"{topic}-{fingerprint(topic_id, tables)}").absolute()
 
 
 def make(folder: Path, start: Start) -> Path:

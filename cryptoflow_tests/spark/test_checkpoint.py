@@ -1,5 +1,6 @@
 """The laws of checkpoints: a cache that is used only where it is what was committed last, whatever became of it."""
 
+import itertools
 import json
 import shutil
 import tempfile
@@ -127,11 +128,12 @@ def test_a_new_one_takes_the_place_of_all_others_of_its_topic(tmp_path: Path, of
     assert [path.name for path in made.iterdir()] == ["start.json"]
 
 
-def test_each_topic_has_a_folder_of_its_own_and_one_made_anew_another(tmp_path: Path) -> None:
-    folders = {folder_of(tmp_path, name, topic_id) for name in ("a", "b") for topic_id in ("1", "2")}
-    assert len(folders) == 4
+def test_each_topic_has_a_folder_of_its_own_for_each_keyspaces_tables_and_one_made_anew_another(tmp_path: Path) -> None:
+    names = itertools.product("ab", ["1", "2"], ["x", "y"])
+    folders = {folder_of(tmp_path, *each) for each in names}
+    assert len(folders) == 8
     assert {folder.parent for folder in folders} == {tmp_path / "checkpoints"}
-    assert folder_of(tmp_path, "a", "1") in folders
+    assert folder_of(tmp_path, "a", "1", "x") in folders
 
 
 @given(partition_offsets, st.integers(0, 2**60), partition_offsets)
