@@ -113,12 +113,12 @@ class Forming:
     def candle(self, key: FormingKey) -> Candle | None:
         """The candle as it is now; None: it has no trade, or is settled."""
         pair, start_ns = key
-        found = self._windows[pair].get(start_ns)
+        found = self._windows.get(pair, {}).get(start_ns)
         return found.candle(key, self.window_s) if found else None
 
     def keys(self, pair: Pair) -> list[FormingKey]:
         """The windows of a pair that are not settled, the oldest first."""
-        return [(pair, start_ns) for start_ns in sorted(self._windows[pair])]
+        return [(pair, start_ns) for start_ns in sorted(self._windows.get(pair, ()))]
 
     def pairs(self) -> list[Pair]:
         """The pairs that have a window that is not settled."""

@@ -88,3 +88,11 @@ def test_raising_the_floor_forgets_what_lies_below() -> None:
     forming.raise_floor((T0_S + 1) * NS_PER_S)
     assert forming.keys(first.pair) == keys[1:]
     assert forming.add(first) is None
+
+
+def test_who_asks_for_a_pair_without_trades_leaves_nothing_behind() -> None:
+    forming = Forming(60)
+    pair = ("Nowhere", "BTC", "USD")
+    assert forming.keys(pair) == []
+    assert forming.candle((pair, 0)) is None
+    assert not forming._windows
