@@ -10,24 +10,17 @@ from cryptoflow.tables.schema import COUNTS, BatchRecord
 
 
 class Tally:
-    """The counts of all batches; of a batch that comes again, the last ones."""
+    """The counts of all batches that were committed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._metrics = AggregateMetrics()
-        self._newest = BatchRecord()
 
     def add(self, record: BatchRecord) -> None:
         """Count a batch."""
         with self._lock:
-            before, self._newest = self._newest, record
-            if (before.query_id, before.batch_id) != (record.query_id, record.batch_id):
-                before = BatchRecord()
-                self._metrics = replace(self._metrics, batches=self._metrics.batches + 1)
-            sums = {
-                name: getattr(self._metrics, name) + getattr(record, name) - getattr(before, name) for name in COUNTS
-            }
-            self._metrics = replace(self._metrics, **sums)
+            sums = {name: getattr(self._metrics, name) + getattr(record, name) for name in COUNTS}
+            self._metrics = replace(self._metrics, batches=self._metrics.batches + 1, **sums)
             if record.watermark:
                 self._metrics = replace(self._metrics, watermark_s=record.watermark.timestamp())
 
