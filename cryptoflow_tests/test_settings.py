@@ -123,6 +123,7 @@ BAD = [
     (HistorySettings, "days", "nan", "it is not finite"),
     (WebSettings, "port", "0", "it must be at least 1"),
     (WebSettings, "token", "short", "it must have 16 characters at least"),
+    (WebSettings, "token", "не для всех глаз", "it must be of printable ASCII, as headers carry nothing else"),
     (WebSettings, "dagster_url", "dagster", "it must match ^https?://"),
 ]
 

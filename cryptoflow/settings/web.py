@@ -29,9 +29,11 @@ class WebSettings(Settings):
 
     @field_validator("token")
     @classmethod
-    def _long_enough(cls, token: str | None) -> str | None:
+    def _usable(cls, token: str | None) -> str | None:
         if token is not None and len(token) < SHORTEST_TOKEN:
             raise ValueError(f"it must have {SHORTEST_TOKEN} characters at least")
+        if token is not None and not (token.isascii() and token.isprintable()):
+            raise ValueError("it must be of printable ASCII, as headers carry nothing else")
         return token
 
     @field_validator("host")
