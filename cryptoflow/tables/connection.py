@@ -51,6 +51,7 @@ from cryptoflow.tables.schema import (
     create_table,
     differences,
     primary_key,
+    shorten_grace,
 )
 
 CONNECT_TIMEOUT_S = 8.0
@@ -240,6 +241,7 @@ def _ensure_schema(session: Session, settings: CassandraSettings) -> None:
         session.execute(create_keyspace(keyspace, settings.replication, settings.datacenter))
     for table in TABLES:
         _ensure_table(session, table, settings)
+    _shorten_graces(session, keyspace)
     session.set_keyspace(keyspace)
 
 
@@ -257,6 +259,15 @@ def _ensure_table(session: Session, table: Table, settings: CassandraSettings) -
             f"set CASSANDRA_KEYSPACE to another keyspace, or save its rows and drop it. "
             f"Its primary key should be {primary_key(table)}."
         )
+
+
+def _shorten_graces(session: Session, keyspace: str) -> None:
+    cql = "SELECT table_name, default_time_to_live, gc_grace_seconds FROM system_schema.tables WHERE keyspace_name = ?"
+    found = {name: (ttl_s, grace_s) for name, ttl_s, grace_s in session.execute(session.prepare(cql), [keyspace])}
+    for table in TABLES:
+        if altered := shorten_grace(table, keyspace, *found[table.name]):
+            with suppress(Unauthorized):  # whoever made the tables for a user of few rights may do it
+                session.execute(altered)
 
 
 def patiently(call: Callable[[], Result], settings: CassandraSettings) -> Result:

@@ -30,6 +30,18 @@ A window goes by the time of writing, so a late upsert lands in a newer file; a 
 """
 
 
+GC_GRACE_S = 600
+"""How long Cassandra keeps note of a row that was removed or has expired, in s, in tables that let go of many.
+
+Its default is ten days, and a read that comes upon 100,000 such notes is refused: a list of all pairs soon after
+candles have begun to expire, one of the marks while a venue's clock is wrong. A mark that comes back, from a replica
+that was away for longer, is worked off once more.
+"""
+
+DEFAULT_GC_GRACE_S = 864_000
+"""Cassandra's own."""
+
+
 class BatchRecord(NamedTuple):
     """A row of the table `batches`: what the aggregation did in one batch. Times are aware UTC.
 
@@ -277,7 +289,24 @@ def create_table(table: Table, keyspace: str, ttl_s: int) -> str:
         f'CREATE TABLE IF NOT EXISTS "{keyspace}"."{table.name}" (\n'
         f"{columns}    PRIMARY KEY {primary_key(table)}\n"
         f") WITH {ordered}default_time_to_live = {ttl_s}{_compaction(table, ttl_s)}"
+        f"{f' AND gc_grace_seconds = {GC_GRACE_S}' if lets_go(table, ttl_s) else ''}"
     )
+
+
+def lets_go(table: Table, ttl_s: int) -> bool:
+    """Whether many rows of a table with that time to live, in s, are removed or expire."""
+    return table == MARKS or ttl_s > 0
+
+
+def shorten_grace(table: Table, keyspace: str, ttl_s: int, gc_grace_s: int) -> str | None:
+    """The CQL that mends a table of an earlier version, which lets go of rows too late; None: it is as it should be.
+
+    Args:
+        ttl_s, gc_grace_s: what it has; a time that somebody else has chosen stays.
+    """
+    if gc_grace_s != DEFAULT_GC_GRACE_S or not lets_go(table, ttl_s):
+        return None
+    return f'ALTER TABLE "{keyspace}"."{table.name}" WITH gc_grace_seconds = {GC_GRACE_S}'
 
 
 def add_columns(table: Table, keyspace: str, found: Container[str]) -> str | None:

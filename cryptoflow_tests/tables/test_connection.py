@@ -6,9 +6,11 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cassandra import ReadFailure
 from cassandra.cluster import Session
 
 from cryptoflow.errors import (
@@ -17,9 +19,16 @@ from cryptoflow.errors import (
     ConfigError,
     SchemaMismatchError,
 )
+from cryptoflow.model.candle import CandleRow
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.connection import connect, ensure_schema
-from cryptoflow.tables.schema import TABLES
+from cryptoflow.tables.reader import Series, known_series
+from cryptoflow.tables.schema import CANDLES, DEFAULT_GC_GRACE_S, GC_GRACE_S, TABLES
+from cryptoflow.tables.writer import TableWriter
+from cryptoflow_tests.dagster_dev import awaited
+from cryptoflow_tests.repairing import BTC
+
+DAY = datetime(2021, 1, 8, tzinfo=UTC)
 
 OLD_TABLE = """
     CREATE TABLE {keyspace}.trademsgs1minutewindow (
@@ -134,6 +143,51 @@ def test_the_time_to_live_is_the_settings(bare_session: Session, settings: Cassa
     found = {row.table_name: row for row in rows}
     assert found["candles"].default_time_to_live == 86_400
     assert found["candles"].compaction["class"].endswith("TimeWindowCompactionStrategy")
+
+
+def gc_graces(session: Session, keyspace: str) -> dict[str, int]:
+    cql = "SELECT table_name, gc_grace_seconds FROM system_schema.tables WHERE keyspace_name = %s"
+    return dict(session.execute(cql, [keyspace]))
+
+
+def test_tables_that_let_go_of_many_rows_are_soon_rid_of_them_those_of_earlier_versions_too(
+    bare_session: Session, settings: CassandraSettings
+) -> None:
+    ensure_schema(bare_session, settings)
+    assert {name for name, grace_s in gc_graces(bare_session, settings.keyspace).items() if grace_s == GC_GRACE_S} == {
+        "batches",
+        "marks",
+    }
+    bare_session.execute(f"ALTER TABLE marks WITH gc_grace_seconds = {DEFAULT_GC_GRACE_S}")
+    bare_session.execute("ALTER TABLE candles WITH default_time_to_live = 86400")
+    bare_session.execute("ALTER TABLE batches WITH gc_grace_seconds = 7200")
+    ensure_schema(bare_session, settings)
+    graces = gc_graces(bare_session, settings.keyspace)
+    assert (graces["marks"], graces["candles"], graces["batches"]) == (GC_GRACE_S, GC_GRACE_S, 7200)
+    assert graces["hours"] == DEFAULT_GC_GRACE_S
+
+
+def test_candles_that_have_expired_by_the_ten_thousand_do_not_stand_before_those_that_are_there(
+    bare_session: Session, settings: CassandraSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cryptoflow.tables.schema.GC_GRACE_S", 1)
+    ensure_schema(bare_session, settings.model_copy(update={"ttl_s": 4}))
+    writer, days = TableWriter(bare_session, settings), [DAY + number * timedelta(days=1) for number in range(8)]
+    rows = [
+        CandleRow(*BTC, 60, day, day + minute * timedelta(minutes=1), 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
+        for day in days
+        for minute in range(1440)
+    ]
+    writer.put(CANDLES, rows, 1)
+    assert set(known_series(bare_session)[Series(*BTC, 60)]) == set(days)
+
+    def gone() -> bool | None:
+        try:
+            return not known_series(bare_session) or None
+        except ReadFailure:  # too many are noted
+            return None
+
+    awaited(gone, "that nothing is left of expired candles", 20)
 
 
 def test_the_old_programs_table_is_refused_with_the_way_out(bare_session: Session, settings: CassandraSettings) -> None:
