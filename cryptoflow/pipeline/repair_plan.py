@@ -107,14 +107,16 @@ class Planner:
         bounds = progress.bounds(self._session, self._place, hour, end)
         first = self._first(hour, bounds.begins, begins, ends)
         last = at.offsets if end == at.finished else bounds.ends or ends
+        ids = self._log.topic_id, self._past.topic_id if self._past else ""
         late: dict[str, set[Interval]] = defaultdict(set)
         kept = {each for row in known for each in late_places(row)}
+        # Trades of an hour that is all this topic's were filled in out of one of the past that is gone, or left.
+        past_is_gone = at.origin <= hour and any(topic_id not in ids for topic_id, *_ in kept)
         for topic_id, place, begin, over in {*kept, *map(late_place, marks)}:
             late[topic_id].add((place, begin, over))
         places = [(place, first.get(place, 0), min(last.get(place, over), over)) for place, over in ends.items()]
         places += late[self._log.topic_id]
         past, past_is_cut = _of_past(self._past, late[self._past.topic_id]) if self._past else ([], False)
-        ids = self._log.topic_id, self._past.topic_id if self._past else ""
         if _begins_later(places, begins) or bounds.begins is None:
             # Not before the log has all trades of a window, by when Kafka received what it has deleted.
             whole_from = cut_of(self._kafka, self._kafka.topic, begins).whole_from(MAX_AHEAD_S)
@@ -124,7 +126,7 @@ class Planner:
             start,
             end,
             [*merged(self._kafka.topic, _kept(places, begins)), *past],
-            cut=start >= end or past_is_cut,
+            cut=start >= end or past_is_cut or past_is_gone,
             partly=start > hour or any(mark.topic_id not in ids for mark in marks),
             topic=self._kafka.topic,
             ids=ids,

@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 import pytest
 
+from cryptoflow.kafka_io.connection import admin_client
 from cryptoflow.model.trade import Trade
 from cryptoflow.model.verdict import COMPLETE, LOG_CUT, NOT_AFTER, NOT_BEFORE, QUIET, REPAIRED, SUSPECT
 from cryptoflow.pipeline import recompute
@@ -144,6 +145,23 @@ def test_hours_that_numbers_prove_are_computed_though_the_live_log_is_cut(world:
     world.repair()
     world.check([trade for day in days.values() for trade in day])
     assert {told(world, hour)[0] for hour in hours} == {REPAIRED}
+
+
+def test_trades_that_were_filled_in_stay_though_their_topic_is_gone(world: World) -> None:
+    begun(world)
+    every = counted(1, T0, 60)
+    world.send([trade for trade in every if trade.id not in ("30", "31")])
+    filled = every[29:31]
+    past = world.past()
+    mark = world.mark(filled[-1], world.send(filled, at_s=T0 + HOUR_S, log=past), past)
+    finish(world, 1, [mark])
+    world.repair()
+    world.check(every)
+    with admin_client(world.kafka, "to delete a topic") as admin:
+        admin.delete_topics([past.topic])
+    world.repair(HOUR)
+    world.check(every)
+    assert told(world, HOUR) == (SUSPECT, LOG_CUT, 0)
 
 
 def test_a_table_of_hours_of_an_earlier_version_gets_the_later_columns(world: World) -> None:
