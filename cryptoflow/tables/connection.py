@@ -189,6 +189,11 @@ def translated(error: Exception, settings: CassandraSettings) -> CassandraError:
             f"Cassandra at {address(settings)} has no certificate by the authority in {settings.ca_file}; "
             "set CASSANDRA_CA_FILE to the PEM file of the authority that signed it."
         )
+    if settings.datacenter and isinstance(error, NoHostAvailable) and isinstance(error.errors, list):
+        return CassandraUnreachableError(
+            f"No node of Cassandra at {address(settings)} answers in the data center {settings.datacenter}; "
+            "set CASSANDRA_DATACENTER to one that `nodetool status` names, or leave it out."
+        )
     if isinstance(error, NoHostAvailable | OperationTimedOut | ConnectionException | UnresolvableContactPoints):
         return unreachable(settings)
     if isinstance(error, Unauthorized):
@@ -200,7 +205,9 @@ def translated(error: Exception, settings: CassandraSettings) -> CassandraError:
 
 
 def _causes(error: Exception) -> list[object]:
-    return [error, *error.errors.values()] if isinstance(error, NoHostAvailable) else [error]
+    # of a session that finds no node it is a list of their addresses
+    found = error.errors if isinstance(error, NoHostAvailable) else None
+    return [error, *found.values()] if isinstance(found, dict) else [error]
 
 
 def _text(error: Exception) -> str:

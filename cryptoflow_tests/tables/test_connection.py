@@ -101,6 +101,11 @@ def test_what_the_driver_raises_in_the_body_becomes_ours(bare_session: Session, 
         session.execute("nonsense")
 
 
+def test_a_data_center_without_a_node_is_told_with_the_way_out(cassandra_port: int) -> None:
+    said = refused_connection(CassandraSettings(port=cassandra_port, datacenter="nowhere"))
+    assert "answers in the data center nowhere; set CASSANDRA_DATACENTER" in said
+
+
 def described(session: Session, keyspace: str) -> list[tuple[str, str]]:
     rows = session.execute("SELECT table_name, id FROM system_schema.tables WHERE keyspace_name = %s", [keyspace])
     return sorted((row.table_name, str(row.id)) for row in rows)
