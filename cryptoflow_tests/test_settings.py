@@ -114,6 +114,7 @@ BAD = [
     (SparkSettings, "driver_memory", "lots", "it must match ^[1-9][0-9]*[mgMG]$"),
     (CassandraSettings, "keyspace", "1st", r"it must match ^[a-zA-Z]\w{0,47}$"),
     (CassandraSettings, "ttl_s", "-1", "it must be at least 0"),
+    (CassandraSettings, "ttl_s", "630720001", "it must be at most 630720000"),
     (TimedKafkaSettings, "time_zone", "Berlin", "it is no time zone, such as UTC or Europe/Berlin"),
     (TimedKafkaSettings, "timeout_s", "0", "it must be more than 0"),
     (TimedMemorySettings, "time_zone", "/etc/localtime", "it is no time zone, such as UTC or Europe/Berlin"),

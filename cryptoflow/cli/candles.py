@@ -131,6 +131,8 @@ def window_s_of(window: str | None) -> int:
     """
     if window and (length_s := LONGER_S.get(window.lower())):
         return length_s
+    if window and not window.isdecimal():
+        raise ConfigError(f"No candles are of {window}: take {', '.join(LONGER_S)}, or a number of s.")
     return load(SparkSettings, {"window_s": window}).window_s
 
 

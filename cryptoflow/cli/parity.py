@@ -1,7 +1,7 @@
 """`cryptoflow parity`: our candles against the venues' own, as a report in Markdown."""
 
 import threading
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +12,7 @@ from cryptoflow.cli.repair import stretch_of
 from cryptoflow.errors import ConfigError
 from cryptoflow.feeds.rest import Rest
 from cryptoflow.model.parity import MINUTE_S
-from cryptoflow.model.window import HOUR, floor_window, utc_hour
+from cryptoflow.model.window import EPOCH, HOUR, floor_window, utc_hour
 from cryptoflow.runtime.holder import Holder
 from cryptoflow.runtime.stop import stop_on_signals
 from cryptoflow.settings import CassandraSettings, FeedSettings, KafkaSettings, SparkSettings, home, load
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cryptoflow.pipeline.parity import RestOf
 
 LAST_HOURS = 24
+
+NOTHING_FINISHED = "No hour is finished yet, so there is nothing to compare."
 
 From = Annotated[
     str | None,
@@ -56,8 +58,11 @@ def parity(
         )
     with connect(cassandra) as session, stop_on_signals() as stop:
         finished = parities.finished_by(session, kafka)
+        if finished == EPOCH:
+            typer.echo(NOTHING_FINISHED)
+            return
         span = stretch_of(start, end, finished) or (utc_hour(finished) - LAST_HOURS * HOUR, utc_hour(finished))
-        begin, over = (floor_window(each.astimezone(UTC), MINUTE_S) for each in span)
+        begin, over = (floor_window(each, MINUTE_S) for each in span)
         days = list(parities.compare(session, finished, pairs, rests(feed, stop), begin, over))
         agreement.put_down(session, kafka, cassandra, days, Holder.current("", home(env)), _tell)
     typer.echo(f"# Agreement with the venues' own candles, {_text(begin)} to {_text(over)} UTC\n")

@@ -69,16 +69,16 @@ def stretch_of(start: str | None, end: str | None, now: datetime) -> tuple[datet
 
 
 def time_of(text: str) -> datetime:
-    """The aware time that an option says.
+    """The aware UTC time that an option says.
 
     Raises:
         ConfigError: it is none.
     """
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ConfigError(f"{text} is no time; write it as 2026-11-25T10:00, or with a zone.") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _reporter(show: Callable[[str], None]) -> Callable[[PartMetrics], None]:

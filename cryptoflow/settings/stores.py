@@ -10,6 +10,9 @@ from cryptoflow.settings.setting import SIMULATED, Count, List, Port, Positive, 
 NONE = "none"
 """An empty list, where the environment has to say one: what is empty there is not said."""
 
+LONGEST_TTL_S = 630_720_000
+"""Twenty years, which is the longest that Cassandra takes."""
+
 KEYSPACE_PATTERN = r"^[a-zA-Z]\w{0,47}$"
 TOPIC_PATTERN = r"^[a-zA-Z0-9._-]{1,200}$"
 
@@ -87,7 +90,7 @@ class CassandraSettings(Settings):
     datacenter: str | None = setting(
         "CASSANDRA_DATACENTER", None, "the local data center; a keyspace that is made then replicates there"
     )
-    ttl_s: Annotated[int, Field(ge=0)] = setting(
+    ttl_s: Annotated[int, Field(ge=0, le=LONGEST_TTL_S)] = setting(
         "CASSANDRA_TTL", 0, "default time to live of candles in a table that is made, in s; 0: for ever"
     )
     longer_windows: Annotated[str, AfterValidator(_known_lengths)] = setting(

@@ -16,6 +16,7 @@ from cassandra.query import BatchStatement, SimpleStatement
 from cryptoflow.errors import LeaseLostError
 from cryptoflow.model.offsets import Offsets
 from cryptoflow.model.window import EPOCH, as_utc, utc_hour
+from cryptoflow.tables.reader import tables_needed
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -56,9 +57,14 @@ _NOW = "now_finished, now_offsets, now_begins, origin, newest, query, tables, ch
 
 
 def read(session: Session, place: Place) -> Progress | None:
-    """How far it has come; None where nothing was ever committed."""
+    """How far it has come; None where nothing was ever committed.
+
+    Raises:
+        CassandraError: there are no tables yet.
+    """
     cql = f"SELECT {_NOW} FROM progress WHERE window_seconds = %s AND topic_id = %s LIMIT 1"
-    row = session.execute(_serial(cql), [place.window_s, place.topic_id]).one()
+    with tables_needed(session):
+        row = session.execute(_serial(cql), [place.window_s, place.topic_id]).one()
     return _progress(row) if row and row.now_finished else None
 
 

@@ -4,6 +4,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import groupby, islice, takewhile
 from typing import Any, NamedTuple
@@ -348,8 +349,15 @@ def select(session: Session, cql: str, values: Sequence[object] = ()) -> Iterabl
     Raises:
         CassandraError: there is no such table yet, or the cluster refuses to read.
     """
-    try:
+    with tables_needed(session):
         return session.execute(session.prepare(cql), values)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def tables_needed(session: Session) -> Iterator[None]:
+    """Tells where tables are from, in a CassandraError, if the block finds none."""
+    try:
+        yield
     except InvalidRequest:
         raise CassandraError(_no_tables(session.keyspace)) from None
 

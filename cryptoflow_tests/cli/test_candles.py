@@ -147,8 +147,10 @@ def test_longer_windows_are_asked_for_by_name(write: Write, settings: CassandraS
     assert [row["window_start"] for row in shown] == [day.isoformat() for day in days[:25]]
     assert {row["window_seconds"] for row in json.loads(said("--window", "1D", "--format", "json"))} == {86_400}
     assert "no such candle" in said("--window", "15m")
-    with pytest.raises(ConfigError, match="window"):
+    with pytest.raises(ConfigError, match="No candles are of 2d: take 5m, 15m, 1h, 1d, or a number of s"):
         said("--window", "2d")
+    with pytest.raises(ConfigError, match="does not divide an hour"):
+        said("--window", "7")
 
 
 def test_no_keyspace_yet_is_one_sentence(settings: CassandraSettings) -> None:

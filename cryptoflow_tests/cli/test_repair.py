@@ -85,7 +85,12 @@ def test_times_are_utc_unless_they_say_a_zone() -> None:
 
 @pytest.mark.parametrize(
     ("start", "end", "why"),
-    [(None, "2026-11-25", "needs a --from"), ("noon", None, "is no time"), ("2026-11-25T13:00", None, "not before")],
+    [
+        (None, "2026-11-25", "needs a --from"),
+        ("noon", None, "is no time"),
+        ("0001-01-01T00:00+23:00", None, "is no time"),
+        ("2026-11-25T13:00", None, "not before"),
+    ],
 )
 def test_what_is_no_stretch_of_time_is_refused(start: str | None, end: str | None, why: str) -> None:
     with pytest.raises(ConfigError, match=why):

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from cryptoflow.cli import app
 from cryptoflow.defs.parity import agrees_with_venue
 from cryptoflow.defs.resources import FeedResource
-from cryptoflow.errors import ConfigError
+from cryptoflow.errors import CassandraError, ConfigError
 from cryptoflow.feeds.rest import Rest
 from cryptoflow.model.candle import candles_of
 from cryptoflow.model.parity import Parity, Share
@@ -189,6 +189,17 @@ def test_the_check_the_command_and_the_job_say_the_same(world: World, monkeypatc
         told = CliRunner().invoke(app, ["parity", "--from", START.isoformat(), "--pair", "BTC-USDT"])
         assert told.exit_code == 0, told.output
         assert f"| all | | | {share.exact} | {share.off} | 0 | 0 | {share.text} |" in told.output
+
+
+def test_before_a_window_is_finished_nobody_is_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with market("binance") as simulator:
+        for key, value in {"CRYPTOFLOW_SOURCE": "binance", "BINANCE_REST_URL": simulator.rest_url}.items():
+            monkeypatch.setenv(key, value)
+        told = CliRunner().invoke(app, ["parity"])
+        assert (told.exit_code, told.output) == (0, "No hour is finished yet, so there is nothing to compare.\n")
+    monkeypatch.setenv("CASSANDRA_KEYSPACE", "no_such_keyspace")
+    with pytest.raises(CassandraError, match="has no candles in that keyspace yet"):
+        CliRunner().invoke(app, ["parity"], catch_exceptions=False)
 
 
 def test_an_hour_that_is_off_is_suspect_until_a_repair_has_made_its_candles_those_of_the_log(world: World) -> None:
