@@ -5,13 +5,16 @@ the longest length is) it makes all longer candles of it from that truth, which 
 setting left; after that each is made from those of the next shorter length, so that little is read. As long as nobody
 else writes, what was read and made is remembered, and nothing is read.
 
+Where candles expire, the shorter ones go first. A longer one of which some may have gone keeps their trades, and none
+is made that is longer than the time to live.
+
 Two may do this at once, an aggregation and a repair. Each writes above what it found, and then reads back what it
 has read and written: if anything differs, it makes all of that anew. So the last one to write has seen everything.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
@@ -26,6 +29,7 @@ from cryptoflow.model.window import as_utc, floor_window, utc_midnight
 from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables.connection import patiently
 from cryptoflow.tables.lease import Lease
+from cryptoflow.tables.reader import time_to_live_s
 from cryptoflow.tables.schema import CANDLES
 from cryptoflow.tables.writer import CONCURRENT_REQUESTS, TableWriter
 
@@ -103,7 +107,9 @@ class LongerCandles:
         self, session: Session, settings: CassandraSettings, base_s: int, lease: Lease, writer: TableWriter
     ) -> None:
         self._session, self._settings, self._lease, self._writer = session, settings, lease, writer
-        self._lengths_s = [base_s, *settings.longer_s(base_s)]
+        self._ttl_s = time_to_live_s(session)
+        longer_s = (each for each in settings.longer_s(base_s) if not self._ttl_s or each <= self._ttl_s)
+        self._lengths_s = [base_s, *longer_s]
         self._known: set[Place] = set()
         self._kept: dict[Place, Kept] = {}
         self._others: Mapping[tuple[str, int], bool] = {}
@@ -227,8 +233,20 @@ class LongerCandles:
                 kept = {start: row for start, row in before.items() if start not in touched}
             else:
                 touched, kept = set(parts), {}
-            levels.append(kept | {start: merged(parts[start], length_s) for start in touched if start in parts})
+            made = kept | {start: merged(parts[start], length_s) for start in touched if start in parts}
+            levels.append(made | self._outlasting(before, made))
         return levels
+
+    def _outlasting(self, stored: Rows, made: Rows) -> Rows:
+        """The stored candles that have more trades than what is left of those that they were made of."""
+        if not self._ttl_s:
+            return {}
+        expired = datetime.now(UTC) - timedelta(seconds=self._ttl_s)
+        return {
+            start: row
+            for start, row in stored.items()
+            if start < expired and row.trades > (made[start].trades if start in made else 0)
+        }
 
 
 def _within(stretches: Sequence[Stretch], levels: Sequence[Rows]) -> list[Rows]:

@@ -269,6 +269,12 @@ def tables_id(session: Session) -> str:
     raise CassandraError(_no_tables(session.keyspace))
 
 
+def time_to_live_s(session: Session) -> int:
+    """How long a candle is kept, in s; 0: for ever; errors as `totals`."""
+    cql = "SELECT default_time_to_live FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?"
+    return next((int(row[0]) for row in select(session, cql, [session.keyspace or "", CANDLES.name])), 0)
+
+
 def query_ids(session: Session) -> list[str]:
     """The queries that have a batch on record; errors as `totals`."""
     return sorted(row.query_id for row in select(session, "SELECT DISTINCT query_id FROM batches"))

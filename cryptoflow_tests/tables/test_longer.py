@@ -204,6 +204,38 @@ def test_what_was_removed_at_a_later_stamp_hides_nothing_that_comes(
         check_longer(session)
 
 
+@contextmanager
+def time_to_live(session: Session, ttl_s: int) -> Iterator[None]:
+    """Candles live so long."""
+    session.execute(f"ALTER TABLE candles WITH default_time_to_live = {ttl_s}")
+    try:
+        yield
+    finally:
+        session.execute("ALTER TABLE candles WITH default_time_to_live = 0")
+
+
+def test_a_candle_of_which_minutes_have_expired_keeps_their_trades(
+    session: Session, settings: CassandraSettings
+) -> None:
+    #  minutes   |-- expired --|--- there ---|x|   x: comes late
+    *minutes, late = minutes_of([trade for trade in trades_of_days(200, days=1) if trade.pair == BTC])
+    of_day = sum(candle.trades for candle in minutes)
+    with time_to_live(session, 2 * DAY_S), held(session) as lease_:
+        Maker(session, settings, lease_).commit(minutes)
+        expired = [candle_row(candle) for candle in minutes[: len(minutes) // 2]]
+        TableWriter(session, settings).remove(CANDLES, expired, lease_.timestamp())
+        Maker(session, settings, lease_).commit([late])
+        rows = session.execute("SELECT window_seconds, trades FROM candles")
+        trades = {row.window_seconds: row.trades for row in rows}
+        assert trades[DAY_S] == of_day + late.trades
+
+
+def test_none_are_made_that_would_outlive_their_minutes(session: Session, settings: CassandraSettings) -> None:
+    with time_to_live(session, 3600), held(session) as lease_:
+        Maker(session, settings, lease_).commit(minutes_of(trades_of_days(10)))
+        assert {row.window_seconds for row in session.execute("SELECT * FROM candles")} == {60, 300, 900, 3600}
+
+
 def test_none_are_made_where_none_are_wanted(session: Session, settings: CassandraSettings) -> None:
     minutes = minutes_of(trades_of_days(10))
     with held(session) as lease_:
