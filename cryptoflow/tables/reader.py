@@ -69,19 +69,18 @@ def latest(
     window_s: int,
     last_n: int,
     now: datetime,
-    days_back: int = DAYS_BACK,
 ) -> list[CandleRow]:
-    """The `last_n` newest candles of a pair on a market, newest first; of as many days, but at least `days_back`.
-
-    Where these have none, as after a replay of an old recording, the newest of whatever there is.
+    """The `last_n` newest candles of a pair on a market, newest first.
 
     Raises:
         CassandraError: there is no such table yet, or the cluster refuses to read.
     """
     series = Series(market, from_coin, to_currency, window_s)
-    days = max(days_back, math.ceil(last_n * window_s / DAY_S))
+    days = max(DAYS_BACK, math.ceil(last_n * window_s / DAY_S))
     found = _newest(session, series, dates_back(now, window_s, days), last_n)
-    return found or _newest(session, series, known_series(session).get(series, []), last_n)
+    if len(found) == last_n:
+        return found
+    return _newest(session, series, known_series(session).get(series, []), last_n)
 
 
 def latest_of_all(

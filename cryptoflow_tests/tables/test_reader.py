@@ -74,9 +74,11 @@ def test_days_without_trades_are_stepped_over(session: Session, writer: TableWri
     assert latest(session, *BTC, 60, 20, now=MIDNIGHT + DAY) == [candle_row(candle) for candle in newest_first]
 
 
-def test_the_walk_ends_after_its_days(session: Session, writer: TableWriter) -> None:
-    newest, _ = stored(writer, a_candle(MIDNIGHT), a_candle(MIDNIGHT - 5 * DAY))
-    assert latest(session, *BTC, 60, 20, now=MIDNIGHT + DAY, days_back=3) == [candle_row(newest)]
+def test_a_break_of_many_days_cuts_off_none_of_those_asked_for(session: Session, writer: TableWriter) -> None:
+    newest_first = stored(writer, a_candle(MIDNIGHT), *(a_candle(MIDNIGHT - 40 * DAY - n * MINUTE) for n in range(4)))
+    for last_n in (1, 3, 5, 20):
+        found = latest(session, *BTC, 60, last_n, now=MIDNIGHT + DAY)
+        assert found == [candle_row(candle) for candle in newest_first[:last_n]]
 
 
 def test_an_old_recording_is_found(session: Session, writer: TableWriter) -> None:
