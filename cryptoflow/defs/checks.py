@@ -81,7 +81,7 @@ def closed_hour_matches_topic(
     def audited(session: "Session") -> "FinishedHour | None":
         hour = finished_hour(kafka.settings(), session, window_s)
         if hour and (pairs := unexplained_pairs(hour)):
-            mark_pairs(session, cassandra.settings(), hour.span.start, pairs, kafka.settings())
+            mark_pairs(session, cassandra.settings(), [(hour.span.start, pair) for pair in pairs], kafka.settings())
         return hour
 
     hour = _with_session(cassandra, audited)

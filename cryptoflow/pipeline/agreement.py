@@ -67,8 +67,7 @@ def put_down(
     try:
         with lease.held(session, lease.REPAIR, holder, work, lambda other: not deadline.passed) as held:
             rows = [disagreed(row, said, past.topic_id if past else "") for row, said in _changed(session, told)]
-            for row in filter(is_doubted, rows):
-                mark_pairs(session, cassandra, row.hour, [pair_of(row)], kafka)
+            mark_pairs(session, cassandra, [(row.hour, pair_of(row)) for row in filter(is_doubted, rows)], kafka)
             TableWriter(session, cassandra).put(HOURS, rows, patiently(held.timestamp, cassandra))
     except AlreadyRunningError as error:
         tell(f"The verdicts are left as they are, until a later comparison. {error}")

@@ -71,9 +71,9 @@ def whole_mark(hour: datetime, pair: Pair, topic: str, source: str, reason: str)
 
 
 def mark_pairs(
-    session: Session, settings: CassandraSettings, hour: datetime, pairs: Iterable[Pair], kafka: KafkaSettings
+    session: Session, settings: CassandraSettings, hours: Iterable[tuple[datetime, Pair]], kafka: KafkaSettings
 ) -> None:
-    """Have an hour of the pairs repaired.
+    """Have hours repaired, each of a pair.
 
     Raises:
         CassandraError, KafkaError: they refuse it, or are gone.
@@ -82,5 +82,5 @@ def mark_pairs(
     reserved = [row.reserved for row in session.execute("SELECT reserved FROM leases") if row.reserved]
     # Later than whatever took an earlier mark of theirs away, also where this machine's clock is behind.
     timestamp = max([wall_clock_us(), *(each + 1 for each in reserved)])
-    marks = [whole_mark(hour, pair, kafka.topic, source, AUDIT) for pair in pairs]
+    marks = [whole_mark(hour, pair, kafka.topic, source, AUDIT) for hour, pair in hours]
     TableWriter(session, settings).put(MARKS, marks, timestamp)

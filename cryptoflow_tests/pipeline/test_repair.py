@@ -231,14 +231,14 @@ def test_an_hour_that_an_audit_marked_is_repaired(lacking: World) -> None:
     lacking.repair()
     deleted = next(iter(candles_of(ALL, 60).values()))
     lacking.delete_candle(deleted)
-    mark_pairs(lacking.session, lacking.cassandra, HOUR, [BTC], lacking.kafka)
+    mark_pairs(lacking.session, lacking.cassandra, [(HOUR, BTC)], lacking.kafka)
     assert (lacking.waiting(), len(lacking.marks())) == (0, 1)
     before = lacking.hour(HOUR)
     lacking.repair()
     lacking.check()
     assert lacking.marks() == []
     assert lacking.hour(HOUR).stretches == before.stretches
-    mark_pairs(lacking.session, lacking.cassandra, HOUR, [BTC], lacking.kafka)
+    mark_pairs(lacking.session, lacking.cassandra, [(HOUR, BTC)], lacking.kafka)
     assert len(lacking.marks()) == 1
 
 
