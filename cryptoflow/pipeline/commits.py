@@ -17,7 +17,7 @@ from cryptoflow.spark.checkpoint import fingerprint
 from cryptoflow.spark.folded import Folded, LeftOut
 from cryptoflow.spark.kafka_log import Stretch
 from cryptoflow.tables.ledger import Ledger
-from cryptoflow.tables.reader import tables_id, waiting_trades
+from cryptoflow.tables.reader import tables_id
 from cryptoflow.tables.schema import BatchRecord, MarkRow
 
 
@@ -46,7 +46,7 @@ class Commits:
         self.tally = Tally()
         ledger.claim()
         self.at = start_of(kafka, settings, ledger, self.tables)
-        self._unjudged = Unjudged(ledger.session, ledger.place, self.at)
+        self._unjudged = Unjudged(ledger.session, ledger.settings, ledger.place, self.at)
 
     @property
     def topic_id(self) -> str:
@@ -105,7 +105,7 @@ class Commits:
         self.tally.add(self._ledger.commit(marks, candles, record, done))
         self.at = done
         if late or self.tally.metrics().waiting_trades:
-            self.tally.tell(waiting_trades=waiting_trades(self._ledger.session))
+            self.tally.tell(waiting_trades=self._ledger.waiting_trades())
 
     def _marks(self, left_out: Iterable[LeftOut]) -> list[MarkRow]:
         """The hours of trades that are in no candle."""

@@ -166,7 +166,7 @@ class HistoryMarks:
     def _commit(self, marks: list[MarkRow], at: Offsets) -> None:
         if marks:
             self._writer.put(MARKS, marks, patiently(self._lease.timestamp, self._cassandra))
-            self._tally.tell(waiting_trades=waiting_trades(self._session))
+            self._tally.tell(waiting_trades=patiently(lambda: waiting_trades(self._session), self._cassandra))
         patiently(
             lambda: progress.write_offsets(self._session, self._place, self._lease.fence, at, self._tables),
             self._cassandra,

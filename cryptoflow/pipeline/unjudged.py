@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 
 from cassandra.cluster import Session
 
@@ -11,7 +12,9 @@ from cryptoflow.model.trade import Pair
 from cryptoflow.model.window import EPOCH, HOUR, utc_hour, utc_midnight
 from cryptoflow.pipeline.marking import EVERY_PAIR, FINISHED, whole_mark
 from cryptoflow.pipeline.place import EMPTY_HOURS, finished_hours, hours_after
+from cryptoflow.settings import CassandraSettings
 from cryptoflow.tables import hours
+from cryptoflow.tables.connection import patiently
 from cryptoflow.tables.progress import Place, Progress
 from cryptoflow.tables.reader import candle_trades, known_series
 from cryptoflow.tables.schema import MarkRow, pair_of
@@ -24,8 +27,8 @@ class Unjudged:
         at: where the run begins.
     """
 
-    def __init__(self, session: Session, place: Place, at: Progress) -> None:
-        self._session, self._place = session, place
+    def __init__(self, session: Session, settings: CassandraSettings, place: Place, at: Progress) -> None:
+        self._session, self._settings, self._place = session, settings, place
         # Where none is finished, those that get verdicts begin with the first that has candles.
         self._traded = set() if at.finished > EPOCH else self._hours_of_candles()
 
@@ -61,7 +64,8 @@ class Unjudged:
     def _judged(self, pair: Pair, since: datetime, finished: datetime) -> set[datetime]:
         days = range((utc_midnight(finished) - utc_midnight(since)).days + 1)
         dates = (utc_midnight(since) + timedelta(days=day) for day in days[: EMPTY_HOURS // 24 + 1])
-        return {row.hour for date in dates for row in hours.of_day(self._session, pair, date)}
+        of_days = (patiently(partial(hours.of_day, self._session, pair, date), self._settings) for date in dates)
+        return {row.hour for rows in of_days for row in rows}
 
     def _hours_of_candles(self) -> set[datetime]:
         window_s, known = self._place.window_s, known_series(self._session).items()

@@ -270,9 +270,9 @@ def _ensure_table(session: Session, table: Table, settings: CassandraSettings) -
 
 def _shorten_graces(session: Session, keyspace: str) -> None:
     cql = "SELECT table_name, default_time_to_live, gc_grace_seconds FROM system_schema.tables WHERE keyspace_name = ?"
-    found = {name: (ttl_s, grace_s) for name, ttl_s, grace_s in session.execute(session.prepare(cql), [keyspace])}
-    for table in TABLES:
-        if altered := shorten_grace(table, keyspace, *found[table.name]):
+    tables = {table.name: table for table in TABLES}
+    for name, *times_s in session.execute(session.prepare(cql), [keyspace]):
+        if name in tables and (altered := shorten_grace(tables[name], keyspace, *times_s)):
             with suppress(Unauthorized):  # whoever made the tables for a user of few rights may do it
                 session.execute(altered)
 

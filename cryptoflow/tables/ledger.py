@@ -10,7 +10,7 @@ from cassandra.cluster import Session
 
 from cryptoflow.model.candle import Candle, candle_row
 from cryptoflow.settings import CassandraSettings
-from cryptoflow.tables import progress
+from cryptoflow.tables import progress, reader
 from cryptoflow.tables.connection import patiently
 from cryptoflow.tables.lease import Lease
 from cryptoflow.tables.longer import LongerCandles
@@ -24,7 +24,7 @@ class Ledger:
 
     def __init__(self, session: Session, settings: CassandraSettings, place: Place, lease: Lease) -> None:
         self.session, self.place, self.lease = session, place, lease
-        self._settings = settings
+        self.settings = settings
         self._writer = TableWriter(session, settings)
         self._longer = LongerCandles(session, settings, place.window_s, lease, self._writer)
         self._query_id = f"{place.topic}/{place.topic_id}.{place.window_s}"
@@ -36,13 +36,17 @@ class Ledger:
         Raises:
             LeaseLostError: a later one has come already.
         """
-        patiently(lambda: progress.claim(self.session, self.place, self.lease.fence), self._settings)
+        patiently(lambda: progress.claim(self.session, self.place, self.lease.fence), self.settings)
 
     def stored(self) -> Progress | None:
         """What was committed last; None before the first time."""
-        stored = patiently(lambda: progress.read(self.session, self.place), self._settings)
+        stored = patiently(lambda: progress.read(self.session, self.place), self.settings)
         self._committed = sum(stored.offsets.values()) if stored else 0
         return stored
+
+    def waiting_trades(self) -> int:
+        """Trades that wait for a repair, at most."""
+        return patiently(lambda: reader.waiting_trades(self.session), self.settings)
 
     def begin(self, at: Progress) -> None:
         """Put down where the first batch begins, before any of its rows: else one that dies leaves candles of no topic.
@@ -50,7 +54,7 @@ class Ledger:
         Raises:
             LeaseLostError: another one has the lease now.
         """
-        patiently(lambda: progress.write(self.session, self.place, self.lease.fence, at), self._settings)
+        patiently(lambda: progress.write(self.session, self.place, self.lease.fence, at), self.settings)
         self._committed = sum(at.offsets.values())
 
     def commit(
@@ -64,12 +68,12 @@ class Ledger:
             LeaseLostError: another one has the lease now.
             CassandraError: it could not be written.
         """
-        timestamp = patiently(self.lease.timestamp, self._settings)
+        timestamp = patiently(self.lease.timestamp, self.settings)
         self._writer.put(MARKS, marks, timestamp)
         rows = self._writer.put_candles(candles, timestamp)
         self._longer.make({candle.key: candle_row(candle) for candle in candles}, timestamp)
         record = record._replace(query_id=self._query_id, batch_id=self._committed, rows_written=rows)
         self._writer.put(BATCHES, [record], timestamp)
-        patiently(lambda: progress.write(self.session, self.place, self.lease.fence, done), self._settings)
+        patiently(lambda: progress.write(self.session, self.place, self.lease.fence, done), self.settings)
         self._committed = sum(done.offsets.values())
         return record
