@@ -133,12 +133,10 @@ def fetch(rest_url: str, target: str) -> Answer:
     """
     request = urllib.request.Request(rest_url.rstrip("/") + target, headers=HEADERS)
     try:
-        with opener(rest_url).open(request, timeout=TIMEOUT_S) as answer:
-            return _read(answer)
-    except HTTPError as refused:
-        with refused:
-            return _read(refused)
-    except (OSError, HTTPException) as error:
+        with _opened(rest_url, request) as answer:
+            headers = {name.lower(): value for name, value in answer.headers.items()}
+            return Answer(answer.read(MAX_ANSWER_BYTES), answer.status or 0, headers)
+    except (OSError, HTTPException, ValueError) as error:
         raise FeedDisconnectedError(f"no answer from {urlsplit(rest_url).netloc}: {error}") from None
 
 
@@ -148,6 +146,10 @@ def opener(rest_url: str) -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(*direct)
 
 
-def _read(answer: "urllib.response.addinfourl") -> Answer:
-    headers = {name.lower(): value for name, value in answer.headers.items()}
-    return Answer(answer.read(MAX_ANSWER_BYTES), answer.status or 0, headers)
+def _opened(rest_url: str, request: urllib.request.Request) -> "urllib.response.addinfourl":
+    """The answer, whatever its status, of which the headers have come."""
+    try:
+        opened: urllib.response.addinfourl = opener(rest_url).open(request, timeout=TIMEOUT_S)
+    except HTTPError as refused:
+        return refused
+    return opened

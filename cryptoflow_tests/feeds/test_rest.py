@@ -18,6 +18,17 @@ class Echo(BaseHTTPRequestHandler):
         if status == "none":
             self.close_connection = True
             return
+        if self.path.startswith("/broken/"):
+            self.send_response(int(status))
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"ff\r\nthis is less")
+            return
+        if self.path.startswith("/elsewhere/"):
+            self.send_response(int(status))
+            self.send_header("Location", "http://[nowhere/")
+            self.end_headers()
+            return
         self.send_response(int(status))
         self.send_header("CB-AFTER", "71")
         self.end_headers()
@@ -52,5 +63,6 @@ def test_a_proxy_of_the_environment_is_no_way_to_this_machine(rest_url: str, mon
 def test_no_answer_is_worth_another_try(rest_url: str, closed_port: int) -> None:
     with pytest.raises(FeedDisconnectedError, match=f"no answer from 127.0.0.1:{closed_port}"):
         fetch(f"http://127.0.0.1:{closed_port}", "/200")
-    with pytest.raises(FeedDisconnectedError, match="no answer"):
-        fetch(rest_url, "/none")
+    for path in ("/none", "/broken/200", "/broken/429", "/broken/503", "/elsewhere/302"):
+        with pytest.raises(FeedDisconnectedError, match="no answer"):
+            fetch(rest_url, path)
