@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
@@ -21,7 +21,7 @@ class Request(NamedTuple):
     @property
     def path(self) -> str:
         """Without the query."""
-        return urlsplit(self.target).path
+        return unquote(urlsplit(self.target).path)
 
     @property
     def query(self) -> dict[str, str]:

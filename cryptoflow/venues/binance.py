@@ -165,7 +165,7 @@ class Binance(Venue):
 
     def listing(self, pair: Pair) -> str:
         """As for all: the websocket takes any name."""
-        return f"/api/v3/exchangeInfo?symbol={symbol(pair)}"
+        return f"/api/v3/exchangeInfo?{urlencode({'symbol': symbol(pair)})}"
 
     def lists(self, answer: Answer) -> bool:
         """As for all."""

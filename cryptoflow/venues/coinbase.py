@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -174,7 +174,7 @@ class Coinbase(Venue):
 
     def _page(self, wanted: Wanted, state: tuple[int, ...] = (), after: int | None = None) -> Request:
         query = (("limit", str(self.page)), *(() if after is None else (("after", str(after)),)))
-        return Request(wanted, f"/products/{product_id(wanted.pair)}/trades", query, state)
+        return Request(wanted, f"{_path(wanted.pair)}/trades", query, state)
 
     def _older(self, request: Request, answer: Answer, trades: Sequence[Recorded]) -> Request | None:
         """The next page down, unless this one reaches the stretch's begin or all there is."""
@@ -215,7 +215,7 @@ class Coinbase(Venue):
     def bars_target(self, pair: Pair, start_s: int, end_s: int) -> str:
         """As for all; the last minute that is asked for is told, too."""
         query = {"granularity": MINUTE_S, "start": _iso(start_s), "end": _iso(end_s - MINUTE_S)}
-        return f"/products/{product_id(pair)}/candles?{urlencode(query)}"
+        return f"{_path(pair)}/candles?{urlencode(query)}"
 
     def read_bars(self, answer: Answer) -> list[Bar]:
         """As for all; Coinbase does not count trades."""
@@ -255,6 +255,10 @@ class _Seen(NamedTuple):
 def product_id(pair: Pair) -> str:
     """Coinbase's name of a pair: BTC-USD."""
     return f"{pair[1]}-{pair[2]}".upper()
+
+
+def _path(pair: Pair) -> str:
+    return f"/products/{quote(product_id(pair), safe='')}"
 
 
 PAGING = (0,)

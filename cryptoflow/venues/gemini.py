@@ -8,6 +8,7 @@ missing is known by outages alone. No recording of it has been met.
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Literal
+from urllib.parse import quote
 
 import msgspec
 
@@ -129,7 +130,7 @@ class Gemini(Venue):
     def _page(self, wanted: Wanted, **since: int) -> Request:
         query = {**since, "limit_trades": self.page}
         texts = tuple((name, str(value)) for name, value in query.items())
-        return Request(wanted, f"/v1/trades/{symbol(wanted.pair)}", texts)
+        return Request(wanted, f"/v1/trades/{quote(symbol(wanted.pair), safe='')}", texts)
 
     def _newer(self, request: Request, rows: int, trades: Sequence[Recorded]) -> Request | None:
         """The next page up, unless this one reaches the stretch's end or all there is."""

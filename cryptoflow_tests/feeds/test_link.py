@@ -400,15 +400,18 @@ def rest(answers: dict[str, tuple[int, bytes]]) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
-def test_a_pair_that_binance_lacks_is_known_from_its_rest_as_its_websocket_takes_any() -> None:
-    quick, unknown = limited(BINANCE, rest_interval_s=0.01), "0~Binance~NO~USDT"
+@pytest.mark.parametrize(("coin", "in_url"), [("NO", "NO"), ("没有", "%E6%B2%A1%E6%9C%89"), ("N O&", "N+O%26")])
+def test_a_pair_that_binance_lacks_is_known_from_its_rest_as_its_websocket_takes_any(coin: str, in_url: str) -> None:
+    quick, unknown = limited(BINANCE, rest_interval_s=0.01), f"0~Binance~{coin}~USDT"
     invalid = (400, b'{"code":-1121,"msg":"Invalid symbol."}')
-    answers = {"/api/v3/exchangeInfo?symbol=NOUSDT": invalid, "?symbol=BTCUSDT": (200, b'{"symbols":[{}]}')}
+    answers = {f"/api/v3/exchangeInfo?symbol={in_url}USDT": invalid, "?symbol=BTCUSDT": (200, b'{"symbols":[{}]}')}
     with rest(answers) as rest_url, feed(streams(BINANCE, 1)) as url:
         at_work = run(endpoint(quick, url, unknown, BINANCE.sub, rest_url=rest_url))
         at_work.until(lambda stats: stats.trades == 1 and bool(stats.refused))

@@ -1,6 +1,7 @@
 """Laws of every venue with a feed of its own."""
 
 import json
+import re
 from contextlib import suppress
 from fractions import Fraction
 from typing import Any
@@ -259,6 +260,21 @@ def test_the_trades_next_to_a_stretch_of_time_come_with_it(
         before = []  # it is asked for by the id before the first one of the stretch: not across a hole
     if found or after:
         assert {*before, *after} <= beyond
+
+
+@each_venue
+@given(st.text(min_size=1, max_size=5))
+def test_what_rest_is_asked_for_is_a_target_whatever_the_pair_is_called(tongue: Tongue, coin: str) -> None:
+    def shape(name: str) -> list[str]:
+        pair = (tongue.pair[0], name, "USD")
+        targets = [tongue.venue.ask(Wanted(pair, START_NS, START_NS, 1, 2)).target, tongue.venue.listing(pair)]
+        return [*filter(None, targets)] + ([tongue.venue.bars_target(pair, 0, 60)] if tongue.venue.most_bars else [])
+
+    for target, plain in zip(shape(coin), shape("COIN"), strict=True):
+        before, after = plain.split("COIN")
+        assert target.startswith(before)
+        assert target.endswith(after)
+        assert re.fullmatch(r"[-+.%_~A-Za-z0-9]+", target.removeprefix(before).removesuffix(after))
 
 
 def dense(count: int) -> list[Deal]:
