@@ -102,15 +102,14 @@ class Rest:
         """Wait for another try; one that asks for fewer requests is obeyed by all that ask it."""
         if isinstance(error, FeedBusyError):
             pause_s = max(pause_s, error.retry_after_s or 0)
+            pace.postpone(pause_s)
         if time.monotonic() + pause_s > until_s:
             raise FeedUnreachableError(
                 f"The REST of {self.venue.name} was no help for {self.for_s:g} s: {error}. What was had is kept; "
                 "start it again later."
             ) from None
         self.tell(f"The REST of {self.venue.name} is asked again in {pause_s:.0f} s: {error}.")
-        if isinstance(error, FeedBusyError):
-            pace.postpone(pause_s)
-        else:
+        if not isinstance(error, FeedBusyError):
             self.stop.wait(pause_s)
 
 

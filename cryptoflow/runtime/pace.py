@@ -34,7 +34,7 @@ class Pace:
     def postpone(self, for_s: float) -> None:
         """Let no turn come for so long; those that are taken already come when they were to."""
         with self._next() as (file, next_s, now_s):
-            _write(file, max(next_s, now_s + for_s))
+            _write(file, max(next_s, now_s + min(for_s, LONGEST_S)))
 
     def wait(self, stop: threading.Event) -> bool:
         """Wait for a turn; False: `stop` was set before it came."""

@@ -117,6 +117,18 @@ def test_what_lasts_too_long_is_an_error_that_says_who(name: str, monkeypatch: p
         assert simulator.tally.requests.total() > 2
 
 
+@pytest.mark.parametrize(("for_s", "told_s"), [(0.2, 20.0), (60.0, 60.5)])
+def test_patience_that_is_asked_for_is_kept_by_all_though_it_is_more_than_one_request_has(
+    for_s: float, told_s: float
+) -> None:
+    with past("binance", rest_too_many=1.0, retry_after_s=told_s) as simulator:
+        rest = rest_of("binance", simulator, for_s=for_s)
+        with pytest.raises(FeedUnreachableError, match="HTTP 429"):
+            list(pages(rest, stretch("binance")))
+        assert rest.pace.reserve() > told_s - 2
+        assert simulator.tally.requests.total() == 1
+
+
 @each_venue
 def test_a_pair_that_the_venue_lacks_is_refused_at_once(name: str) -> None:
     with past(name) as simulator:

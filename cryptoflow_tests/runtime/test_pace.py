@@ -1,5 +1,6 @@
 """The laws of a pace that many keep."""
 
+import math
 import multiprocessing
 import threading
 from itertools import pairwise
@@ -46,6 +47,8 @@ def test_what_is_postponed_is_so_for_all(tmp_path: Path) -> None:
     Pace(tmp_path / "x", 1.0, clock).postpone(30)
     Pace(tmp_path / "x", 1.0, clock).postpone(10)
     assert round(Pace(tmp_path / "x", 1.0, clock).reserve(), 3) == 30
+    Pace(tmp_path / "x", 1.0, clock).postpone(math.inf)
+    assert round(Pace(tmp_path / "x", 1.0, clock).reserve(), 3) == LONGEST_S
 
 
 def test_a_file_that_rots_or_a_clock_that_was_set_back_stops_nobody_for_long(tmp_path: Path) -> None:
