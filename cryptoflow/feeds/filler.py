@@ -146,7 +146,7 @@ class Filler:
             await asyncio.sleep(KEEP_S)
 
     async def _fill_on(self) -> None:
-        while True:
+        while not self._rest.stop.is_set():
             self._give_up()
             now_s = time.monotonic()
             if span := next((span for span in self._spans if span.due_s <= now_s), None):
@@ -173,9 +173,7 @@ class Filler:
     async def _fill_span(self, span: _Span) -> None:
         gap = span.gap
         wanted = Wanted(gap.pair, max(gap.from_ns, self._limit_ns()), gap.to_ns)
-        if await self._ask(wanted, lambda trade: not self._recent.knows(trade)) is None:
-            span.due_s = time.monotonic() + UNREACHABLE_FOR_S
-        else:
+        if await self._ask(wanted, lambda trade: not self._recent.knows(trade)) is not None:
             self._spans.remove(span)
             self._tell(Filled(gap))
 
@@ -212,7 +210,11 @@ class Filler:
 
     def _not_now(self, pair: Pair, error: FeedError) -> None:
         wait_s = REFUSED_FOR_S if isinstance(error, FeedRefusedError) else UNREACHABLE_FOR_S
-        self._ledger.postpone(pair, time.monotonic() + wait_s)
+        until_s = time.monotonic() + wait_s
+        self._ledger.postpone(pair, until_s)
+        for span in self._spans:
+            if span.gap.pair == pair:
+                span.due_s = max(span.due_s, until_s)
         self._tell(NotFilling(str(error), wait_s))
 
     async def _take(self, lacking: list[Recorded], page: Page) -> None:

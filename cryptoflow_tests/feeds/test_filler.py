@@ -192,6 +192,22 @@ def test_a_rest_that_refuses_or_is_away_is_told_and_stops_no_trade(
         assert "binance" in str(told[0]).lower()
 
 
+def test_a_pair_whose_past_is_refused_is_not_asked_for_again_for_as_long_as_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "REST_LAG_S", 0.1)
+    monkeypatch.setattr(module, "UNREACHABLE_FOR_S", 0.1)
+    past = RecordingPast()
+    with market("binance", rest_lacks=("aggTrades",)) as simulator:
+        now_ns = time.time_ns()
+        spans = [Gap("Binance", "BTC", "USDT", now_ns - ago_s * NS_PER_S, now_ns, "no run") for ago_s in (3, 2, 1)]
+        with receiving(simulator, past, Earlier(standings={spans[0].pair: Standing((*spans,))})) as running:
+            wait_for(lambda: any(isinstance(event, NotFilling) for event in running.events))
+            wait_for_more(lambda: running.sink.ids, 300)
+        assert sum("aggTrades" in target for target in simulator.tally.requests.elements()) == 1
+    assert len([event for event in running.events if isinstance(event, NotFilling)]) == 1
+
+
 class FailingPast(RecordingPast):
     """Takes nothing."""
 
