@@ -115,6 +115,8 @@ class Socket:
         self._venue = venue
         self._session = session
         self._take = take
+        self._sent_s = 0.0
+        """When the last frame was sent."""
         self._over = False
         self._error: BaseException | None = None
         self._wake = asyncio.Event()
@@ -206,9 +208,9 @@ class Socket:
 
     async def _send(self) -> None:
         fault = None
-        for number, frame in enumerate(self._session.frames_to_send()):
-            if number:
-                await asyncio.sleep(1 / self._venue.limits.messages_per_s)
+        for frame in self._session.frames_to_send():
+            await asyncio.sleep(self._sent_s + 1 / self._venue.limits.messages_per_s - time.monotonic())
+            self._sent_s = time.monotonic()
             try:
                 await self._connection.send(frame)
             except ConnectionClosed:

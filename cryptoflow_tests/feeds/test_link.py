@@ -453,6 +453,26 @@ def test_frames_are_sent_no_faster_than_the_venue_takes_them() -> None:
     assert came_s[-1] - came_s[0] >= 4 / 20 * 0.9
 
 
+def test_frames_that_answers_lead_to_keep_their_distance_too() -> None:
+    """Each request of several streams that is refused leads to two of its halves."""
+    came_s: list[float] = []
+    subs = [f"0~Binance~C{number}~USDT" for number in range(8)]
+
+    def script(server: ServerConnection) -> None:
+        while len(came_s) < 15:
+            number = json.loads(server.recv())["id"]
+            came_s.append(time.monotonic())
+            server.send(json.dumps({"error": {"code": 2, "msg": "no"}, "id": number}), text=True)
+        server.wait_closed(PATIENCE_S)
+
+    with feed(script) as url:
+        at_work = run(endpoint(limited(BINANCE, messages_per_s=20), url, *subs))
+        wait_for(lambda: len(came_s) == 15)
+        at_work.end()
+    assert min(later - sooner for later, sooner in zip(came_s[1:], came_s, strict=False)) >= 1 / 20 * 0.5
+    assert came_s[-1] - came_s[0] >= 14 / 20 * 0.9
+
+
 def test_pings_of_the_venue_are_signs_of_life() -> None:
     def script(server: ServerConnection) -> None:
         accept(server, BINANCE)
