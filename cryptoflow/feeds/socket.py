@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.frames import BINARY, CONT, TEXT, Frame
 from websockets.protocol import State
 
-from cryptoflow.errors import FeedDisconnectedError, FeedError
+from cryptoflow.errors import CryptoflowError, FeedDisconnectedError, FeedError, PrerequisiteError
 from cryptoflow.venues.base import Venue
 from cryptoflow.venues.events import Closing, Event, Left, Received, Subscribed
 from cryptoflow.venues.reading import hide
@@ -39,6 +39,10 @@ LEAVE_TIMEOUT_S = 2.0
 
 MAX_FRAME_BYTES = 512 * 1024
 """Half of what Kafka takes in one record, so that any frame fits into a dead letter."""
+
+NO_SOCKS = (
+    "The proxy of this machine speaks SOCKS, which needs the package python-socks: install it, or name another proxy."
+)
 
 _mute = logging.Logger("websocket of the feed", logging.CRITICAL + 1)  # outside the tree: nobody can turn it on
 
@@ -130,10 +134,14 @@ class Socket:
 
         Raises:
             FeedError: what the venue's answer means; FeedDisconnectedError if there was none.
+            PrerequisiteError: the proxy speaks what nothing here does.
         """
         self._secret = secret
+        fault: CryptoflowError
         try:
             self._connection = await _connect(url)
+        except ImportError:
+            fault = PrerequisiteError(NO_SOCKS)
         except (OSError, EOFError, WebSocketException, ValueError) as error:
             fault = self._told(error)
         else:

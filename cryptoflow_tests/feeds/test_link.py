@@ -19,7 +19,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection
 
-from cryptoflow.errors import FeedRefusedError, FeedUnreachableError
+from cryptoflow.errors import FeedRefusedError, FeedUnreachableError, PrerequisiteError
 from cryptoflow.feeds import link as link_module
 from cryptoflow.feeds import pace as pace_module
 from cryptoflow.feeds.client import VenuesClient
@@ -532,6 +532,16 @@ def test_a_name_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     at_work.until(lambda stats: stats.disconnects >= 1)
     at_work.end()
     assert "Name or service not known" in at_work.reasons()[0]
+
+
+def test_a_proxy_that_speaks_socks_ends_the_run_with_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", "socks5h://user:word@127.0.0.1:9")
+    at_work = run(endpoint(KRAKEN, "wss://kraken.invalid/v2"))
+    with pytest.raises(PrerequisiteError, match="python-socks: install it") as caught:
+        at_work.end(stop=False)
+    assert caught.value.__context__ is None
 
 
 def test_what_is_told_names_the_venue() -> None:
