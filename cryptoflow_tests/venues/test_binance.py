@@ -69,6 +69,23 @@ def test_a_refused_request_is_halved_until_the_fault_is_alone() -> None:
     ]
 
 
+def test_many_streams_are_asked_for_in_requests_that_binance_takes_and_left_when_all_are() -> None:
+    subs = [f"0~Binance~COIN{number}~FDUSD" for number in range(1000)]
+    at_work, streams, told = BINANCE.session(subs), set[str](), list[Event]()
+    for method in ("SUBSCRIBE", "UNSUBSCRIBE"):
+        frames = at_work.frames_to_send()
+        assert max(map(len, frames)) < 4096
+        for frame in frames:
+            request = json.loads(frame)
+            assert request["method"] == method
+            streams ^= {*request["params"]}
+            told += events({"result": None, "id": request["id"]}, at_work)
+        assert len(streams) == (1000 if method == "SUBSCRIBE" else 0)
+        at_work.leave()
+    assert told[:1000] == [Subscribed(sub) for sub in subs]
+    assert [event for event in told[1000:] if event != Other("answer")] == [told[-1]] == [Left()]
+
+
 def test_an_error_without_a_request_is_told() -> None:
     assert events({"code": 2, "msg": "Invalid request: x"}) == [Refused(None, "Invalid request: x (code 2)", "")]
 
