@@ -40,6 +40,10 @@ BUSY = ("EAPI:Rate limit", "EGeneral:Too many requests", "EGeneral:Temporary loc
 TROUBLED = ("EService", "EGeneral:Internal error")
 """How errors of REST begin that ask for fewer requests, and those of its own trouble."""
 
+FOR_NOW = ("Exceeded msg rate", *BUSY, *TROUBLED)
+"""How the websocket's begin that are no word on a symbol. The first came to some of many symbols at once
+(https://docs.kraken.com/api/docs/guides/spot-ratelimits)."""
+
 
 class _Trade(msgspec.Struct, frozen=True):
     symbol: str
@@ -62,6 +66,8 @@ class _Frame(msgspec.Struct, frozen=True):
     method: str = ""
     success: bool | None = None
     error: str = ""
+    fault: str = msgspec.field(name="Error", default="")
+    """The same, as the guide on limits writes it."""
     symbol: str = ""
     result: _Result | None = None
 
@@ -117,8 +123,8 @@ class KrakenSession(VenueSession):
             return self._trades(said, now_s)
         if said.channel:
             return (), (Alive() if said.channel == "heartbeat" else Other(said.channel[:MAX_SAID]),)
-        if said.error:
-            return (), (self._refuse(said.symbol, said.error),)
+        if error := said.error or said.fault:
+            return (), (self._failed(said, error),)
         if said.method:
             return (), (self._done(said),)
         return (), (Unreadable(frame, "it has neither a channel nor a method"),)
@@ -133,6 +139,14 @@ class KrakenSession(VenueSession):
         trades, broken = readable(said.data, read)
         unreadable = [Unreadable(_frame_of(each.frame), each.reason) for each in broken]
         return trades, unreadable or (() if trades else (Other(CHANNEL),))
+
+    def _failed(self, said: _Frame, error: str) -> Event:
+        if not error.startswith(FOR_NOW):
+            return self._refuse(said.symbol, error)
+        if said.method == SUBSCRIBE and said.symbol in self._subs:
+            self._outgoing += self._requests(SUBSCRIBE, [said.symbol])
+            return Other("asked again")
+        raise FeedDisconnectedError(f"the feed said {error[:MAX_SAID]}")
 
     def _done(self, said: _Frame) -> Event:
         symbol = said.result.symbol if said.result else ""

@@ -79,6 +79,25 @@ def test_all_symbols_are_asked_for_at_once_and_answered_one_by_one() -> None:
     assert events(answer("unsubscribe", "BTC/USD"), at_work) == [Left()]
 
 
+@pytest.mark.parametrize("error", ["Exceeded msg rate", "EAPI:Rate limit exceeded", "EService:Unavailable"])
+def test_a_symbol_that_is_turned_away_for_now_is_asked_for_again(error: str) -> None:
+    at_work = session()
+    at_work.frames_to_send()
+    turned_away = {"error": error, "method": "subscribe", "success": False, "symbol": "DOGE/EUR"}
+    for _ in range(2):
+        assert events(turned_away, at_work) == [Other("asked again")]
+        [frame] = at_work.frames_to_send()
+        params = {"channel": "trade", "symbol": ["DOGE/EUR"], "snapshot": True}
+        assert json.loads(frame) == {"method": "subscribe", "params": params}
+    assert events(answer("subscribe", "DOGE/EUR"), at_work) == [Subscribed(SUBS[1])]
+
+
+@pytest.mark.parametrize("name", ["error", "Error"])
+def test_a_request_that_is_turned_away_for_now_without_a_symbol_is_for_another_socket(name: str) -> None:
+    with pytest.raises(FeedDisconnectedError, match="Exceeded msg rate"):
+        session().receive(json.dumps({name: "Exceeded msg rate", "success": False}).encode(), NOW_S)
+
+
 def test_other_frames_are_known() -> None:
     assert events({"channel": "heartbeat"}) == [Alive()]
     assert events({"channel": "status", "type": "update", "data": [{"system": "online"}]}) == [Other("status")]
