@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from cryptoflow.model.trade import NS_PER_S, Pair
+from cryptoflow.model.trade import DECODE_ERRORS, NS_PER_S, Pair
 from cryptoflow.simulator.bars import Bar
 from cryptoflow.simulator.events import Event, Kind
 from cryptoflow.simulator.generator import QUANTITY_DECIMALS
@@ -381,7 +381,7 @@ class BinanceSubscriber(Subscriber):
     def receive(self, frame: bytes) -> list[Event]:
         try:
             request = msgspec.json.decode(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except DECODE_ERRORS:
             return [_said({"code": 3, "msg": "Invalid JSON: expected value at line 1 column 1"})]
         if not isinstance(request, dict) or "method" not in request:
             return [_invalid("missing field `method`")]
@@ -441,7 +441,7 @@ def _in_micros(frame: bytes) -> bytes:
         for name in ("E", "T"):
             if name in whole_frame["data"]:
                 whole_frame["data"][name] *= 1000
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, KeyError):  # a frame that a fault has broken
+    except (*DECODE_ERRORS, TypeError, KeyError):  # a frame that a fault has broken
         return frame
     return msgspec.json.encode(whole_frame)
 

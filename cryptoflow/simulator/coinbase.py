@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from cryptoflow.errors import BadParameterError, SocketLeftError
-from cryptoflow.model.trade import NS_PER_S, Pair
+from cryptoflow.model.trade import DECODE_ERRORS, NS_PER_S, Pair
 from cryptoflow.simulator.events import Event, Kind
 from cryptoflow.simulator.generator import QUANTITY_DECIMALS, mixed
 from cryptoflow.simulator.limits import Bucket, Limit
@@ -300,7 +300,7 @@ class CoinbaseSubscriber(Subscriber):
     def receive(self, frame: bytes) -> list[Event]:
         try:
             request = msgspec.json.decode(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except DECODE_ERRORS:
             return [_error("Malformed JSON")]
         match request:
             case {"type": "subscribe" | "unsubscribe" as what}:

@@ -250,7 +250,7 @@ class StreamerSubscriber(venue.Subscriber):
         """The answer to a client's frame, in the order to send it."""
         try:
             request = msgspec.json.decode(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except DECODE_ERRORS:
             return [_answer(error("INVALID_JSON", "format", "We only support valid JSON."))]
         if not isinstance(request, dict):
             return [_answer(error("INVALID_JSON", "format", "Send a JSON object."))]

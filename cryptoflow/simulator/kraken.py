@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from cryptoflow.errors import BadParameterError
-from cryptoflow.model.trade import NS_PER_S, Pair
+from cryptoflow.model.trade import DECODE_ERRORS, NS_PER_S, Pair
 from cryptoflow.simulator.bars import Bar
 from cryptoflow.simulator.coinbase import time_of, time_text
 from cryptoflow.simulator.events import Event, Kind
@@ -324,7 +324,7 @@ class KrakenSubscriber(Subscriber):
         time_in = time_text(self._venue.now_ns())
         try:
             request = msgspec.json.decode(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except DECODE_ERRORS:
             request = None
         match request:
             case {"method": "ping"}:

@@ -19,7 +19,7 @@ KEPT = 1_000_000
 """Trades of a pair that a recording's REST still tells, at least: 56 MB."""
 
 MAX_UNITS = 2**63
-"""Of an amount; a trade with a larger one, or with a number so high, is not told."""
+"""Of an amount; a trade with a larger one, or a negative one, or with such a number, is not told."""
 
 MAX_DECIMALS = 18
 """Likewise."""
@@ -97,7 +97,7 @@ class RecordedPast:
         """Take a trade in, unless it is there, or its numbers are none that a venue has."""
         amounts = trade.price, trade.quantity, trade.price_decimals, trade.quantity_decimals
         values = trade.id, trade.time_ns, *amounts, trade.buy
-        if max(values) >= MAX_UNITS or max(values[4:6]) > MAX_DECIMALS:
+        if min(values) < 0 or max(values) >= MAX_UNITS or max(values[4:6]) > MAX_DECIMALS:
             return
         with self._lock:
             place = bisect_left(self._numbers, trade.id)

@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import msgspec
 
 from cryptoflow.errors import BadParameterError, ConfigError, SocketLeftError
-from cryptoflow.model.trade import NS_PER_S, Pair
+from cryptoflow.model.trade import DECODE_ERRORS, NS_PER_S, Pair
 from cryptoflow.simulator.bars import MINUTE_S, Bar, Bars
 from cryptoflow.simulator.config import SimulatorConfig
 from cryptoflow.simulator.events import Event, Kind, in_ns, pair_of, subscription_of
@@ -263,7 +263,8 @@ class Exchange(Venue):
         """The trades of a recorded frame; none if it is an answer or a sign of life.
 
         Raises:
-            ValueError, TypeError, KeyError, IndexError: it is no frame of the venue's.
+            ValueError, TypeError, LookupError, AttributeError: it is no frame of the venue's.
+            DECODE_ERRORS: it is no JSON.
         """
 
     def sign(self, frame: bytes) -> str | None:
@@ -341,7 +342,7 @@ class Exchange(Venue):
             trades = self.decode(frame)
             sign = None if trades else self.sign(frame)
             answered = not trades and sign is None and isinstance(msgspec.json.decode(frame), dict)
-        except (ValueError, TypeError, KeyError, IndexError):  # a broken frame is part of what was recorded
+        except (*DECODE_ERRORS, ValueError, TypeError, LookupError, AttributeError):  # broken, as it was recorded
             return Event(frame, None, 0, Kind.MALFORMED)
         if trades:
             ids = tuple(trade.id for trade in trades)

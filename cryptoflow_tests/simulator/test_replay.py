@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryptoflow.errors import ConfigError
-from cryptoflow.simulator.config import SimulatorConfig
+from cryptoflow.simulator.config import VENUES, SimulatorConfig, VenueName
 from cryptoflow.simulator.events import Kind
+from cryptoflow.simulator.faults import Faults
 from cryptoflow.simulator.feed import frames
 from cryptoflow.simulator.replay import Replay, due_s, events, read_frames
 
@@ -52,6 +53,44 @@ def test_lines_that_are_no_trades_keep_their_place(tmp_path: Path) -> None:
     content = [b"no JSON", first, b"", b'{"TYPE":"999"}', second, b'{"TYPE":"0","M":"Coinbase"}', third]
     assert replayed(written(tmp_path, content), SUB, OTHER) == content
     assert [event.kind for event in events(iter(content))].count(Kind.MALFORMED) == 4
+
+
+SUBS: dict[VenueName, str] = {
+    "cryptocompare": SUB,
+    "coinbase": "0~Coinbase~BTC~USD",
+    "binance": "0~Binance~BTC~USDT",
+    "kraken": "0~Kraken~BTC~USD",
+}
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_a_recording_with_broken_frames_is_replayed_whole(tmp_path: Path, venue: VenueName) -> None:
+    broken = SimulatorConfig(
+        venue=venue, start_time_s=1_600_000_000, time_step_s=1, max_trades=200, faults=Faults(malformed=0.5)
+    )
+    content = list(frames(broken, [SUBS[venue]]))
+    path = written(tmp_path, content)
+    assert list(frames(SimulatorConfig(venue=venue, replay=path, speed=0), [SUBS[venue]])) == content
+
+
+GARBAGE = (
+    b"5", b'"x"', b"null", b"[1,2]", b'{"data":5}', b'{"data":[1]}', b"[" * 5000, b'{"a":' * 5000, b"\xff\xfe",
+    b'{"e":"trade","s":5,"t":1,"T":1,"p":"5","q":"1","m":true}',
+    b'{"e":"trade","s":"BTCUSDT","t":1,"T":1,"p":5,"q":"1","m":true}',
+    b'{"e":"trade","s":"BTCUSDT","t":-9300000000000000000,"T":1,"p":"5","q":"1","m":true}',
+    b'{"e":"trade","s":"BTCUSDT","t":1,"T":-9223372036854775807,"p":"-99999999999999999999","q":"1","m":true}',
+    b'{"type":"match","trade_id":1,"product_id":5}',
+    b'{"type":"match","trade_id":1,"product_id":"BTC-USD","side":"buy","price":1,"size":"1","time":5}',
+    b'{"channel":"trade","data":[{"symbol":5}]}',
+    b'{"channel":"trade","data":[{"symbol":"BTC/USD","side":"sell","price":1,"qty":-99999999999999999999,"trade_id":1,'
+    b'"timestamp":"2026-01-01T00:00:00Z"}]}',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_no_frame_of_a_recording_ends_its_replay(tmp_path: Path, venue: VenueName) -> None:
+    sent = list(frames(SimulatorConfig(venue=venue, replay=written(tmp_path, [*GARBAGE]), speed=0), [SUBS[venue]]))
+    assert {*GARBAGE[:4], *GARBAGE[6:9]} <= {*sent} <= {*GARBAGE, b""}
 
 
 def test_the_last_line_needs_no_line_feed(tmp_path: Path) -> None:
