@@ -149,7 +149,7 @@ class Filler:
         while not self._rest.stop.is_set():
             self._give_up()
             now_s = time.monotonic()
-            if span := next((span for span in self._spans if span.due_s <= now_s), None):
+            if span := next((span for span in self._spans if self._is_due(span, now_s)), None):
                 await self._fill_span(span)
             elif wanted := self._ledger.to_ask(now_s, self._rest.venue.page):
                 await self._fill_holes(wanted)
@@ -157,6 +157,9 @@ class Filler:
                 await self._look(pair)
             else:
                 await asyncio.sleep(LOOK_S)
+
+    def _is_due(self, span: _Span, now_s: float) -> bool:
+        return span.due_s <= now_s and self._ledger.ready(span.gap.pair, now_s)
 
     def _limit_ns(self) -> int:
         return time.time_ns() - int(self._limit_s * NS_PER_S)
@@ -210,11 +213,7 @@ class Filler:
 
     def _not_now(self, pair: Pair, error: FeedError) -> None:
         wait_s = REFUSED_FOR_S if isinstance(error, FeedRefusedError) else UNREACHABLE_FOR_S
-        until_s = time.monotonic() + wait_s
-        self._ledger.postpone(pair, until_s)
-        for span in self._spans:
-            if span.gap.pair == pair:
-                span.due_s = max(span.due_s, until_s)
+        self._ledger.postpone(pair, time.monotonic() + wait_s)
         self._tell(NotFilling(str(error), wait_s))
 
     async def _take(self, lacking: list[Recorded], page: Page) -> None:

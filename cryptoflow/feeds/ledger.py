@@ -83,7 +83,7 @@ class Ledger:
 
     def unsure(self, now_s: float) -> Pair | None:
         """A pair whose newest trade is to be asked for now."""
-        return next((pair for pair, state in self._pairs.items() if state.look_s <= now_s and state.unsure), None)
+        return next((pair for pair, state in self._pairs.items() if state.to_look(now_s)), None)
 
     def looked(self, pair: Pair, newest: Trade | None, now_s: float) -> None:
         """A pair's newest trade was asked for. All that follow it are known by their numbers, if nothing was before.
@@ -148,6 +148,10 @@ class Ledger:
             settled_ns: exchange time before which a hole is for good that the answer goes beyond: given back.
         """
         return self._pairs[wanted.pair].asked(wanted, highest, now_s, settled_ns)
+
+    def ready(self, pair: Pair, now_s: float) -> bool:
+        """Whether what a pair lacks may be asked for."""
+        return self._pairs[pair].ready_s <= now_s
 
     def postpone(self, pair: Pair, until_s: float) -> None:
         """Ask for nothing of a pair for a while."""

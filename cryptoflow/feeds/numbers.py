@@ -63,6 +63,8 @@ class PairState:
     newest_id: str = ""
     asked_s: float = 0.0
     """When something of it was asked for."""
+    ready_s: float = 0.0
+    """Nothing of it is asked for before."""
     look_s: float = math.inf
     """When its newest trade is to be asked for, if none has come by then."""
 
@@ -241,6 +243,9 @@ class PairState:
             look_s = now_s + SILENT_S
             self.look_s = min(self.look_s, look_s) if self.next is None else look_s
 
+    def to_look(self, now_s: float) -> bool:
+        return max(self.look_s, self.ready_s) <= now_s and self.unsure
+
     def looked(self, newest: Trade | None, now_s: float) -> None:
         self.look_s = math.inf
         if newest is None or newest.sequence is None:
@@ -288,7 +293,7 @@ class PairState:
         return [self._gap([hole]) for hole in self.holes if hole.told]
 
     def to_ask(self, now_s: float, page: int) -> Wanted | None:
-        due = [hole for hole in self.holes if hole.told and hole.due_s <= now_s]
+        due = [hole for hole in self.holes if hole.told and max(hole.due_s, self.ready_s) <= now_s]
         if not due:
             return None
         begin = due[0].first - 1
@@ -309,9 +314,7 @@ class PairState:
         return self._drop(lambda hole: hole.asked > 0 and hole.last < reached and hole.to_ns < settled_ns)
 
     def postpone(self, until_s: float) -> None:
-        self.look_s = max(self.look_s, until_s)
-        for hole in self.holes:
-            hole.due_s = max(hole.due_s, until_s)
+        self.ready_s = max(self.ready_s, until_s)
 
     def give_up(self, before_ns: int, slack_ns: int) -> Gap | None:
         if not self.holes or self.holes[0].from_ns >= before_ns:  # the lowest numbers are the oldest

@@ -180,6 +180,7 @@ def test_a_rest_that_refuses_or_is_away_is_told_and_stops_no_trade(
 ) -> None:
     monkeypatch.setattr(module, "REST_FOR_S", 0.5)
     monkeypatch.setattr("cryptoflow.feeds.link.REST_FOR_S", 0.5)
+    monkeypatch.setattr("cryptoflow.venues.binance.Binance.patience_s", 0.1)
     past, errors = RecordingPast(), 0.0 if lacks else 1.0
     with market("binance", lost=0.05, rest_lacks=lacks, rest_errors=errors) as simulator:
         with receiving(simulator, past) as running:
