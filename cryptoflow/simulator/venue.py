@@ -240,9 +240,10 @@ class Exchange(Venue):
 
     def _pair(self, text: str) -> Pair:
         coin, _, currency = text.partition("-")
-        if not coin or not currency:
+        pair = self.name, coin.upper(), currency.upper()
+        if pair_of(subscription_of(pair)) is None:
             raise ConfigError(f"{text!r} is no pair; give one such as BTC-USD.")
-        return self.name, coin.upper(), currency.upper()
+        return pair
 
     # What each of them says for itself
 
@@ -325,6 +326,8 @@ class Exchange(Venue):
         """The subscription that a symbol stands for, if the venue has it and does not refuse it."""
         pair = self.pairs.get(symbol)
         if pair is None and self._market is None and (pair := self.named(symbol)):
+            if pair_of(subscription_of(pair)) is None:
+                return None
             self.pairs[symbol] = pair
         subscription = pair and subscription_of(pair)
         return None if subscription in self.faults.refused_subscriptions else subscription

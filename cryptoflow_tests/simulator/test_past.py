@@ -17,7 +17,7 @@ from cryptoflow.simulator.feed import venue_of
 from cryptoflow.simulator.market import Traded
 from cryptoflow.simulator.past import RecordedPast
 from cryptoflow.simulator.venue import Exchange
-from cryptoflow_tests.simulator.asking import START_S, exchange, told
+from cryptoflow_tests.simulator.asking import START_S, admitted, exchange, said, told
 
 PAIR = "Kraken", "BTC", "USD"
 
@@ -63,7 +63,7 @@ def test_the_oldest_trades_of_a_long_recording_are_let_go(monkeypatch: pytest.Mo
 
 def test_what_no_venue_could_say_is_left_out() -> None:
     past = RecordedPast(PAIR)
-    for strange in (traded(2**63), traded(1, 2**64), traded(1, 1, 19)):
+    for strange in (traded(2**63), traded(1, 2**64), traded(1, 1, 19), traded(-1), traded(1, -1)):
         past.add(strange)
     assert list(past.between(0, 2**64)) == []
 
@@ -80,6 +80,25 @@ def replayed(venue: VenueName, frames: list[bytes], path: Path) -> Exchange:
     while made.source.next_due_s() is not None:
         made.source.pull(())
     return made
+
+
+@pytest.mark.parametrize(("venue", "request_"), [
+    ("coinbase", {"type": "subscribe", "channels": ["matches"], "product_ids": ["B T-USD"]}),
+    ("binance", {"method": "SUBSCRIBE", "params": ["b t~usdt@trade"], "id": 1}),
+    ("kraken", {"method": "subscribe", "params": {"channel": "trade", "symbol": ["B T/USD"], "snapshot": True}}),
+])  # fmt: skip
+def test_a_name_that_no_pair_can_have_is_none_that_a_replay_has(
+    venue: VenueName, request_: Any, tmp_path: Path
+) -> None:
+    client = admitted(replayed(venue, [], tmp_path / "frames.jsonl"))
+    assert len(said(client, request_)) == 1
+    assert [*client.subscriptions] == []
+
+
+@pytest.mark.parametrize("pair", ["BTCUSD", "-USD", "B T-USD", "B~T-USD"])
+def test_a_market_of_what_is_no_pair_is_refused(pair: str) -> None:
+    with pytest.raises(ConfigError, match="is no pair"):
+        exchange("kraken", pairs=(pair,))
 
 
 LAST = 2**53
