@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -119,8 +120,9 @@ class Socket:
         self._venue = venue
         self._session = session
         self._take = take
-        self._sent_s = 0.0
-        """When the last frame was sent."""
+        self._unsent: deque[str] = deque()
+        self._send_s = 0.0
+        """When the next frame may be sent."""
         self._over = False
         self._error: BaseException | None = None
         self._wake = asyncio.Event()
@@ -161,8 +163,9 @@ class Socket:
             Exception: whatever a frame led to.
         """
         await self._send()
+        send_in_s = self._send_s - time.monotonic() if self._unsent else TICK_S
         try:
-            async with asyncio.timeout(TICK_S):
+            async with asyncio.timeout(min(send_in_s, TICK_S)):
                 await self._wake.wait()
         except TimeoutError:
             pass
@@ -174,6 +177,8 @@ class Socket:
 
     async def leave(self) -> None:
         """Leave the subscriptions, and wait for the answer, but not long."""
+        self._session.frames_to_send()
+        self._unsent.clear()
         self._session.leave()
         deadline_s = time.monotonic() + LEAVE_TIMEOUT_S
         while not self._over and time.monotonic() < deadline_s:
@@ -215,12 +220,13 @@ class Socket:
             self.wake()
 
     async def _send(self) -> None:
+        """Send what the venue takes by now."""
+        self._unsent += self._session.frames_to_send()
         fault = None
-        for frame in self._session.frames_to_send():
-            await asyncio.sleep(self._sent_s + 1 / self._venue.limits.messages_per_s - time.monotonic())
-            self._sent_s = time.monotonic()
+        while self._unsent and time.monotonic() >= self._send_s:
+            self._send_s = time.monotonic() + 1 / self._venue.limits.messages_per_s
             try:
-                await self._connection.send(frame)
+                await self._connection.send(self._unsent.popleft())
             except ConnectionClosed:
                 fault = FeedDisconnectedError(self._farewell())
                 break

@@ -28,6 +28,7 @@ from cryptoflow.feeds.events import ClientEvent, Connected, Disconnected, GivenU
 from cryptoflow.feeds.gaps import Earlier, Filled, Gap
 from cryptoflow.feeds.link import RENEW_BEFORE_S, Patience
 from cryptoflow.feeds.pace import PairBack, PairSilent
+from cryptoflow.feeds.socket import LEAVE_TIMEOUT_S
 from cryptoflow.model.trade import NS_PER_S, Trade, read_trade
 from cryptoflow.venues.base import Limits, Venue
 from cryptoflow.venues.events import Refused, Subscribed
@@ -471,6 +472,24 @@ def test_frames_that_answers_lead_to_keep_their_distance_too() -> None:
         at_work.end()
     assert min(later - sooner for later, sooner in zip(came_s[1:], came_s, strict=False)) >= 1 / 20 * 0.5
     assert came_s[-1] - came_s[0] >= 14 / 20 * 0.9
+
+
+def test_stop_waits_for_no_frame_that_is_still_to_be_sent() -> None:
+    asked = threading.Event()
+
+    def script(server: ServerConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            for _ in subs:
+                server.recv()
+                asked.set()
+
+    subs = [f"0~Coinbase~C{number}~USD" for number in range(40)]
+    with feed(script) as url:
+        at_work = run(endpoint(limited(COINBASE, messages_per_s=2), url, *subs))
+        assert asked.wait(PATIENCE_S)
+        started_s = time.monotonic()
+        at_work.end()
+    assert time.monotonic() - started_s < LEAVE_TIMEOUT_S + 2
 
 
 def test_pings_of_the_venue_are_signs_of_life() -> None:
