@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from cryptoflow.errors import FeedDisconnectedError, FeedRefusedError
+from cryptoflow.errors import FeedDisconnectedError, FeedError, FeedRefusedError
 from cryptoflow.feeds.backoff import MAX_DELAY_S, backoff
 from cryptoflow.feeds.endpoint import Endpoint
 from cryptoflow.feeds.events import THE_FEED, Disconnected
@@ -20,7 +20,7 @@ from cryptoflow.feeds.gaps import Earlier
 from cryptoflow.feeds.ledger import Ledger
 from cryptoflow.feeds.pace import Paces
 from cryptoflow.feeds.recent import RecentTrades
-from cryptoflow.feeds.rest import Rest, fetch
+from cryptoflow.feeds.rest import Rest
 from cryptoflow.feeds.socket import Socket, aside
 from cryptoflow.venues.events import Received, Refused
 from cryptoflow.venues.reading import subscribed_pairs
@@ -117,9 +117,10 @@ class Link:
         self._socket: Socket | None = None
         self.filler: Filler | None = None
         """None: its gaps are not filled."""
-        if filling and endpoint.rest_url:
-            rest = Rest(endpoint.venue, endpoint.rest_url, self._stopped, REST_FOR_S)
-            self.filler = Filler(rest, self.ledger, self.recent, filling, listener.filled, listener.fetched)
+        rest_url = endpoint.rest_url
+        self._rest = Rest(endpoint.venue, rest_url, self._stopped, REST_FOR_S) if rest_url else None
+        if filling and self._rest:
+            self.filler = Filler(self._rest, self.ledger, self.recent, filling, listener.filled, listener.fetched)
 
     @property
     def name(self) -> str:
@@ -167,19 +168,19 @@ class Link:
 
     async def _look_up(self) -> None:
         """See whether the venue has the pairs, where its websocket does not say."""
-        rest_url = self.endpoint.rest_url
-        if rest_url is None:
+        if self._rest is None:
             return
         for sub in self.endpoint.subscriptions:
             for target in filter(None, map(self._venue.listing, subscribed_pairs([sub]))):
                 try:
-                    answer = await aside(partial(fetch, rest_url, target))
-                except FeedDisconnectedError:
+                    listed = await aside(partial(self._rest.ask, target, self._venue.lists))
+                except FeedError:
                     return  # then the pair's silence has to tell
-                if not self._venue.lists(answer):
+                if listed is None:
+                    return  # it was told to stop
+                if not listed:
                     self._refused[sub] = time.monotonic() + REFUSED_FOR_S
                     self._listener.refused(Refused(sub, f"{self.name} has no such pair", ""))
-                await asyncio.sleep(self._venue.limits.rest_interval_s)
 
     async def _keep_open(self) -> None:
         delays = self._delays()

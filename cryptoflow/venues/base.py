@@ -87,7 +87,11 @@ class Venue(ABC):
         return None
 
     def lists(self, answer: Answer) -> bool:
-        """Whether the venue has the pair, by the answer to `listing`."""
+        """Whether the venue has the pair, by the answer to `listing`.
+
+        Raises:
+            FeedDisconnectedError: it does not tell now (FeedBusyError: and asks for fewer requests).
+        """
         return True
 
     def ask(self, wanted: Wanted) -> Request:

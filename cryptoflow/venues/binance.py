@@ -170,9 +170,10 @@ class Binance(Venue):
     def lists(self, answer: Answer) -> bool:
         """As for all."""
         try:
-            return answer.status != 400 or _fault_decoder.decode(answer.body).code != INVALID_SYMBOL
-        except DECODE_ERRORS:
-            return True
+            answered(answer, _fault_decoder)
+        except FeedRefusedError:
+            return f'"code":{INVALID_SYMBOL}'.encode() not in answer.body
+        return True
 
     def ask(self, wanted: Wanted) -> Request:
         """As for all. By times, the aggregate at the begin tells the first id: one before it is read, too."""

@@ -30,6 +30,7 @@ from cryptoflow.feeds.link import RENEW_BEFORE_S, Patience
 from cryptoflow.feeds.pace import PairBack, PairSilent
 from cryptoflow.feeds.socket import LEAVE_TIMEOUT_S
 from cryptoflow.model.trade import NS_PER_S, Trade, read_trade
+from cryptoflow.testing import Faults, Simulator, SimulatorConfig
 from cryptoflow.venues.base import Limits, Venue
 from cryptoflow.venues.events import Refused, Subscribed
 from cryptoflow_tests.feeds.serving import (
@@ -418,6 +419,21 @@ def test_a_pair_that_binance_lacks_is_known_from_its_rest_as_its_websocket_takes
         at_work.until(lambda stats: stats.trades == 1 and bool(stats.refused))
         stats = at_work.end()
     assert stats.refused == [Refused(unknown, "Binance has no such pair", "")]
+
+
+def test_pairs_are_looked_up_at_the_pace_of_all_that_ask_and_again_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRYPTOFLOW_HOME", str(tmp_path))
+    monkeypatch.setattr("cryptoflow.feeds.rest.FIRST_PAUSE_S", 0.01)
+    quick, unknown = limited(BINANCE, rest_interval_s=0.01), [f"0~Binance~NO{number}~USDT" for number in range(6)]
+    faults = Faults(rest_too_many=0.4, rest_errors=0.1, retry_after_s=1)
+    with Simulator(SimulatorConfig(venue="binance", pairs=("BTC-USDT",), faults=faults)) as simulator:
+        at_work = run(endpoint(quick, simulator.url, BINANCE.sub, *unknown, rest_url=simulator.rest_url))
+        at_work.until(lambda stats: len(stats.refused) == len(unknown))
+        at_work.end()
+        assert simulator.tally.refused["rest_too_many"] > 0
+        assert simulator.tally.refused["ban"] == 0
 
 
 def test_a_rest_that_does_not_answer_keeps_no_trade_away(closed_port: int) -> None:

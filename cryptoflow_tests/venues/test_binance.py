@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from cryptoflow.errors import FeedDisconnectedError, FeedRefusedError
+from cryptoflow.errors import FeedBusyError, FeedDisconnectedError, FeedRefusedError
 from cryptoflow.venues import VENUES
 from cryptoflow.venues.events import Closing, Event, Left, Other, Refused, Subscribed
-from cryptoflow.venues.past import Wanted
+from cryptoflow.venues.past import Answer, Wanted
 from cryptoflow.venues.session import Session
 
 SUBS = ["0~Binance~BTC~USDT", "0~Binance~ETH~USDT", "0~Binance~N O~USDT"]
@@ -114,6 +114,22 @@ def test_where_binance_does_no_business_nothing_is_tried_again() -> None:
     refusal = BINANCE.judge_status(451)
     assert type(refusal) is FeedRefusedError
     assert "BINANCE_URL" in str(refusal)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "lists"),
+    [(200, b'{"symbols":[]}', True), (400, b'{"code":-1121,"msg":"Invalid symbol."}', False), (404, b"no", True)],
+)
+def test_an_invalid_symbol_alone_is_a_pair_that_it_lacks(status: int, body: bytes, lists: bool) -> None:
+    assert BINANCE.lists(Answer(body, status)) == lists
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(429, FeedBusyError), (418, FeedBusyError), (503, FeedDisconnectedError)]
+)
+def test_trouble_says_nothing_of_a_pair(status: int, error: type[FeedDisconnectedError]) -> None:
+    with pytest.raises(error):
+        BINANCE.lists(Answer(b"", status))
 
 
 def test_the_past_is_asked_for_by_its_official_paths() -> None:
