@@ -24,6 +24,9 @@ from cryptoflow.venues.past import Answer
 TIMEOUT_S = 10.0
 """For each step of a request."""
 
+WHOLE_WITHIN_S = 60.0
+"""For an answer whose every step is in time."""
+
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """A page of a thousand trades has some 200 kB."""
 
@@ -93,9 +96,12 @@ class Rest:
         future: futures.Future[Answer] = futures.Future()
         call = partial(fetch, self.address, target)
         threading.Thread(target=_settle, args=(future, call), name="rest", daemon=True).start()
+        until_s = time.monotonic() + WHOLE_WITHIN_S
         while not self.stop.is_set():
             if futures.wait([future], POLL_S).done:
                 return future.result()
+            if time.monotonic() > until_s:
+                raise FeedDisconnectedError(f"no whole answer within {WHOLE_WITHIN_S:g} s")
         return None
 
     def _pause(self, pace: Pace, error: FeedDisconnectedError, pause_s: float, until_s: float) -> None:

@@ -2,12 +2,17 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
-from cryptoflow.errors import FeedDisconnectedError
-from cryptoflow.feeds.rest import fetch
+from cryptoflow.errors import FeedDisconnectedError, FeedUnreachableError
+from cryptoflow.feeds.rest import Rest, fetch
+from cryptoflow.venues import VENUES
+
+STOP = threading.Event()
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -23,6 +28,13 @@ class Echo(BaseHTTPRequestHandler):
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             self.wfile.write(b"ff\r\nthis is less")
+            return
+        if self.path.startswith("/drops/"):
+            self.send_response(int(status))
+            self.end_headers()
+            with suppress(OSError):
+                while not STOP.wait(0.05):
+                    self.wfile.write(b"[")
             return
         if self.path.startswith("/elsewhere/"):
             self.send_response(int(status))
@@ -40,10 +52,12 @@ class Echo(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def rest_url() -> Iterator[str]:
+    STOP.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
+        STOP.set()
         server.shutdown()
         thread.join()
 
@@ -66,3 +80,13 @@ def test_no_answer_is_worth_another_try(rest_url: str, closed_port: int) -> None
     for path in ("/none", "/broken/200", "/broken/429", "/broken/503", "/elsewhere/302"):
         with pytest.raises(FeedDisconnectedError, match="no answer"):
             fetch(rest_url, path)
+
+
+def test_an_answer_that_comes_drop_by_drop_has_no_end_and_is_none(
+    rest_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRYPTOFLOW_HOME", str(tmp_path))
+    monkeypatch.setattr("cryptoflow.feeds.rest.WHOLE_WITHIN_S", 0.3)
+    rest = Rest(VENUES["binance"], rest_url, threading.Event(), for_s=0.1)
+    with pytest.raises(FeedUnreachableError, match="no whole answer within"):
+        rest.ask("/drops/200", lambda answer: answer)
