@@ -186,15 +186,12 @@ class Kraken(Venue):
 
     def read(self, request: Request, answer: Answer) -> Page:
         """As for all."""
-        past = answered(answer, _past_decoder)
-        if past.error:
-            raise _refusal(", ".join(past.error)[:MAX_SAID])
-        rows = next((value for value in past.result.values() if isinstance(value, list)), [])
+        rows, last_ns = _result(answer)
         wanted = request.wanted
         trades, unreadable = past_trades(rows, lambda row: _past_trade(wanted.pair, _row_decoder.decode(row)))
         if (wider := self._wider(request, trades)) is not None:
             return Page(next=wider)
-        next_ = self._newer(request, len(rows), trades, _last(past.result.get("last")))
+        next_ = self._newer(request, len(rows), trades, last_ns)
         return page_of(wanted, trades, next_, unreadable, _lost(request, trades))
 
     def _page(self, wanted: Wanted, since_ns: int, state: tuple[int, ...] = ()) -> Request:
@@ -240,15 +237,11 @@ class Kraken(Venue):
 
     def read_bars(self, answer: Answer) -> list[Bar]:
         """As for all; what comes after `last` is still open."""
-        past = answered(answer, _past_decoder)
-        if past.error:
-            raise _refusal(", ".join(past.error)[:MAX_SAID])
-        rows = next((value for value in past.result.values() if isinstance(value, list)), [])
+        rows, last_s = _result(answer)
         try:
             bars = [_bar_decoder.decode(row) for row in rows]
         except DECODE_ERRORS as error:
             raise FeedDisconnectedError(f"a candle that can't be read ({error})") from None
-        last_s = _last(past.result.get("last"))
         return [
             Bar(bar.start_s, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.count)
             for bar in bars
@@ -291,10 +284,14 @@ def _lost(request: Request, trades: Sequence[Recorded]) -> str:
     return ""
 
 
-def _last(said: object) -> int:
-    """From where the next page goes on, in ns since the epoch; 0: Kraken does not say."""
-    text = str(said)
-    return int(text) if text.isascii() and text.isdecimal() else 0
+def _result(answer: Answer) -> tuple[list[msgspec.Raw], int]:
+    """The rows of an answer, and its `last`: from where the next one goes on; 0: Kraken does not say."""
+    past = answered(answer, _past_decoder)
+    if past.error:
+        raise _refusal(", ".join(past.error)[:MAX_SAID])
+    rows = next((value for value in past.result.values() if isinstance(value, list)), [])
+    last = str(past.result.get("last"))
+    return rows, int(last) if last.isascii() and last.isdecimal() else 0
 
 
 def _refusal(said: str) -> FeedDisconnectedError | FeedRefusedError:
