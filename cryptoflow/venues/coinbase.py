@@ -17,7 +17,7 @@ from cryptoflow.model.parity import MINUTE_S, Bar
 from cryptoflow.model.trade import DECODE_ERRORS, Direction, Pair
 from cryptoflow.venues.base import Limits, Venue
 from cryptoflow.venues.events import Alive, Event, Left, Other, Reached, Received, Recorded, Unreadable
-from cryptoflow.venues.past import Answer, Page, Request, Wanted, answered, by_id, page_of, past_trades
+from cryptoflow.venues.past import Answer, Page, Request, Wanted, answered, by_id, page_of, past_trades, whole_number
 from cryptoflow.venues.reading import MAX_SAID, Number, recorded, utc_ns
 from cryptoflow.venues.session import SUBSCRIBE, Method, VenueSession
 
@@ -183,8 +183,8 @@ class Coinbase(Venue):
             return None
         oldest, _ = min(trades, key=by_id)
         begun = oldest.event_time_ns < wanted.from_ns if wanted.first is None else int(oldest.id) <= wanted.first
-        said = answer.headers.get("cb-after", oldest.id)
-        cursor = int(said) if said.isascii() and said.isdecimal() else int(oldest.id)
+        said = whole_number(answer.headers.get("cb-after"))
+        cursor = int(oldest.id) if said is None else said
         before = dict(request.query).get("after")
         ended = begun or cursor <= 0 or (before is not None and cursor >= int(before))
         return None if ended else self._page(wanted, PAGING, cursor)

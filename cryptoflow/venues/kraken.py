@@ -17,7 +17,7 @@ from cryptoflow.model.parity import MINUTE_S, Bar
 from cryptoflow.model.trade import DECODE_ERRORS, MAX_TIME_S, NS_PER_S, Direction, Pair
 from cryptoflow.venues.base import Limits, Venue
 from cryptoflow.venues.events import Alive, Event, Left, Other, Received, Recorded, Unreadable
-from cryptoflow.venues.past import Answer, Page, Request, Wanted, answered, by_id, page_of, past_trades
+from cryptoflow.venues.past import Answer, Page, Request, Wanted, answered, by_id, page_of, past_trades, whole_number
 from cryptoflow.venues.reading import EXACT, MAX_SAID, Number, readable, recorded, utc_ns
 from cryptoflow.venues.session import SUBSCRIBE, UNSUBSCRIBE, Method, VenueSession
 
@@ -290,8 +290,7 @@ def _result(answer: Answer) -> tuple[list[msgspec.Raw], int]:
     if past.error:
         raise _refusal(", ".join(past.error)[:MAX_SAID])
     rows = next((value for value in past.result.values() if isinstance(value, list)), [])
-    last = str(past.result.get("last"))
-    return rows, int(last) if last.isascii() and last.isdecimal() else 0
+    return rows, whole_number(past.result.get("last")) or 0
 
 
 def _refusal(said: str) -> FeedDisconnectedError | FeedRefusedError:

@@ -4,6 +4,7 @@ It is asked for by `Request`s, plain values that whoever has a REST client carri
 page by page.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -14,6 +15,8 @@ from cryptoflow.errors import FeedBusyError, FeedDisconnectedError, FeedRefusedE
 from cryptoflow.model.trade import DECODE_ERRORS, Pair, Trade
 from cryptoflow.venues.events import Recorded, Unreadable
 from cryptoflow.venues.reading import MAX_SAID, readable
+
+WHOLE = re.compile(r"[0-9]{1,19}")
 
 
 class Wanted(NamedTuple):
@@ -99,7 +102,7 @@ def answered(answer: Answer, decoder: "msgspec.json.Decoder[Any]") -> Any:
     """
     said = f"HTTP {answer.status} {answer.body[:MAX_SAID].decode(errors='replace')}".strip()
     if answer.status in (418, 429):
-        raise FeedBusyError(said, _retry_after_s(answer.headers))
+        raise FeedBusyError(said, whole_number(answer.headers.get("retry-after")))
     if answer.status >= 500:
         raise FeedDisconnectedError(said)
     if answer.status != 200:
@@ -124,6 +127,7 @@ def past_trades(
     return trades, unreadable
 
 
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    said = headers.get("retry-after", "")
-    return float(said) if said.isascii() and said.isdecimal() else None
+def whole_number(said: object) -> int | None:
+    """The whole number that a venue says, as such or as a text; None: it is none, or above all ids and times."""
+    text = said if isinstance(said, str) else str(said)
+    return int(text) if WHOLE.fullmatch(text) else None

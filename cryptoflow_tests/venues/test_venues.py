@@ -333,6 +333,19 @@ def test_no_answer_breaks_a_reader(tongue: Tongue, past: list[Deal], body: bytes
 
 
 @each_venue
+@pytest.mark.parametrize("number", ["9" * 5000, "-1", "1_0", "٣", "1.5", ""])
+def test_no_number_that_an_answer_goes_on_by_breaks_a_reader(tongue: Tongue, number: str) -> None:
+    request = tongue.venue.ask(Wanted(tongue.pair, START_NS, START_NS + NS_PER_S, 1000, 1004))
+    good = tongue.rest(dense(3))(request)
+    body = re.sub(rb'"last":"\d+"', f'"last":"{number}"'.encode(), good.body)
+    found = tongue.venue.read(request, Answer(body, 200, {**good.headers, "cb-after": number}))
+    assert len(found.trades) == 3
+    with pytest.raises(FeedBusyError) as caught:
+        tongue.venue.read(request, Answer(b"", 429, {"retry-after": number}))
+    assert caught.value.retry_after_s is None
+
+
+@each_venue
 def test_a_row_that_can_not_be_read_hides_no_other(tongue: Tongue) -> None:
     past = dense(5)
     request = tongue.venue.ask(Wanted(tongue.pair, START_NS, START_NS + NS_PER_S, 1000, 1004))
