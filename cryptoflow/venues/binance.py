@@ -18,7 +18,7 @@ from cryptoflow.model.trade import DECODE_ERRORS, Direction, Pair
 from cryptoflow.venues.base import Limits, Venue
 from cryptoflow.venues.events import Closing, Other, Received, Recorded, Unreadable
 from cryptoflow.venues.past import Answer, Page, Request, Wanted, answered, by_id, page_of, past_trades
-from cryptoflow.venues.reading import MAX_SAID, Number, recorded
+from cryptoflow.venues.reading import MAX_SAID, AmountsRow, Number, recorded
 from cryptoflow.venues.streams import Fault, StreamSession
 
 COMBINED = "/stream"
@@ -76,7 +76,7 @@ class _Row(msgspec.Struct, frozen=True):
     buyer_is_maker: bool = msgspec.field(name="isBuyerMaker")
 
 
-class _Bar(msgspec.Struct, frozen=True, array_like=True):
+class _Bar(AmountsRow, frozen=True):
     open_ms: Number
     open: Decimal
     high: Decimal

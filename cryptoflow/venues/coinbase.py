@@ -18,7 +18,7 @@ from cryptoflow.model.trade import DECODE_ERRORS, Direction, Pair
 from cryptoflow.venues.base import Limits, Venue
 from cryptoflow.venues.events import Alive, Event, Left, Other, Reached, Received, Recorded, Unreadable
 from cryptoflow.venues.past import Answer, Page, Request, Wanted, answered, by_id, page_of, past_trades, whole_number
-from cryptoflow.venues.reading import MAX_SAID, Number, recorded, utc_ns
+from cryptoflow.venues.reading import MAX_SAID, AmountsRow, Number, recorded, utc_ns
 from cryptoflow.venues.session import SUBSCRIBE, Method, VenueSession
 
 CHANNELS = ("matches", "heartbeat")
@@ -42,7 +42,7 @@ class _Row(msgspec.Struct, frozen=True):
     time: str
 
 
-class _Bar(msgspec.Struct, frozen=True, array_like=True):
+class _Bar(AmountsRow, frozen=True):
     start_s: Number
     low: Decimal
     high: Decimal

@@ -18,7 +18,7 @@ from cryptoflow.model.trade import DECODE_ERRORS, MAX_TIME_S, NS_PER_S, Directio
 from cryptoflow.venues.base import Limits, Venue
 from cryptoflow.venues.events import Alive, Event, Left, Other, Received, Recorded, Unreadable
 from cryptoflow.venues.past import Answer, Page, Request, Wanted, answered, by_id, page_of, past_trades, whole_number
-from cryptoflow.venues.reading import EXACT, MAX_SAID, Number, readable, recorded, utc_ns
+from cryptoflow.venues.reading import EXACT, MAX_SAID, AmountsRow, Number, readable, recorded, utc_ns
 from cryptoflow.venues.session import SUBSCRIBE, UNSUBSCRIBE, Method, VenueSession
 
 REST_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
@@ -84,7 +84,7 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
     trade_id: Number
 
 
-class _Bar(msgspec.Struct, frozen=True, array_like=True):
+class _Bar(AmountsRow, frozen=True):
     start_s: Number
     open: Decimal
     high: Decimal
@@ -266,7 +266,7 @@ def _frame_of(row: bytes) -> bytes:
 
 def _past_trade(pair: Pair, row: _Row) -> Recorded:
     """The trade, its time cut to the microseconds that the websocket has: both are to tell one time of one trade."""
-    if not 0 <= row.time < MAX_TIME_S:
+    if not (row.time.is_finite() and 0 <= row.time < MAX_TIME_S):
         raise UnreadableFrameError(f"{row.time} is no time")
     time_ns = int(EXACT.multiply(row.time, US_PER_S)) * NS_PER_US
     taker: Direction = "BUY" if row.side == "b" else "SELL"

@@ -15,6 +15,7 @@ from cryptoflow.errors import UnreadableFrameError
 from cryptoflow.model.trade import (
     DECODE_ERRORS,
     MAX_AHEAD_S,
+    MAX_AMOUNT,
     NS_PER_S,
     TRADE_TYPE,
     Direction,
@@ -36,6 +37,15 @@ IN_THE_FUTURE = "exchange time is in the future"
 
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """A trade id that is a number."""
+
+
+class AmountsRow(msgspec.Struct, frozen=True, array_like=True):
+    """A row all of whose decimals are amounts; one that is too large or no number makes it unreadable."""
+
+    def __post_init__(self) -> None:
+        amounts = [each for each in msgspec.structs.astuple(self) if isinstance(each, Decimal)]
+        if not all(each.is_finite() and 0 <= each <= MAX_AMOUNT for each in amounts):
+            raise ValueError("it holds what is no amount")
 
 
 def recorded(

@@ -1,5 +1,6 @@
 """The venues' own candles, as their simulators tell them: those of all trades."""
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from urllib.parse import parse_qsl, urlsplit
@@ -98,6 +99,17 @@ def test_the_targets_are_the_official_ones() -> None:
 def test_what_is_no_candle_is_an_error(name: str, answer: Answer, error: type[Exception]) -> None:
     with pytest.raises(error):
         VENUES[name].read_bars(answer)
+
+
+@each_venue
+@pytest.mark.parametrize("amount", ["NaN", "sNaN", "Infinity", "-1", "1e19", "1e999999999"])
+def test_a_candle_of_what_is_no_amount_is_an_error(name: VenueName, amount: str) -> None:
+    told = exchange(name, 100).tell(Request(VENUES[name].bars_target(pair_of(name), FIRST_S, LAST_S), "::1"))
+    body = json.loads(told.body)
+    rows = body["result"]["XXBTZUSD"] if name == "kraken" else body
+    rows[3][4] = amount
+    with pytest.raises(FeedDisconnectedError, match="no amount"):
+        VENUES[name].read_bars(Answer(json.dumps(body).encode()))
 
 
 def test_a_venue_that_is_not_asked_says_so() -> None:

@@ -1,6 +1,7 @@
 """Kraken v2: its frames, one by one."""
 
 import json
+from decimal import Decimal
 
 import pytest
 
@@ -117,6 +118,15 @@ def test_the_past_is_asked_for_by_rests_own_names() -> None:
     targets = [KRAKEN.ask(wanted).target for wanted in (by_time, by_id)]
     begin = "/0/public/Trades?pair=XBTUSD&since="
     assert targets == [f"{begin}5000000000&count=1000", f"{begin}64000000000&count=1000"]
+
+
+@pytest.mark.parametrize("time_s", ["NaN", "sNaN", "Infinity", "-1", "4102444800", "1e999999999"])
+def test_a_row_without_a_time_is_unreadable_and_hides_no_other(time_s: str) -> None:
+    rows = [["1", "1", time, "b", "m", "", number] for number, time in enumerate((1688669597.5, time_s), 1)]
+    body = json.dumps({"error": [], "result": {"XXBTZUSD": rows, "last": "1688669597500000000"}}).encode()
+    page = KRAKEN.read(KRAKEN.ask(Wanted(PAIR, 0, 2**62)), Answer(body))
+    assert [trade.id for trade, _ in page.trades] == ["1"]
+    assert [each.reason for each in page.unreadable] == [f"{Decimal(time_s)} is no time"]
 
 
 def test_rests_time_is_cut_to_what_the_websocket_tells_of_the_same_trade() -> None:
