@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from cryptoflow.errors import FeedBusyError, FeedDisconnectedError, FeedUnreachableError
 from cryptoflow.feeds.backoff import backoff
-from cryptoflow.feeds.socket import is_loopback
+from cryptoflow.feeds.socket import MAX_FRAME_BYTES, is_loopback
 from cryptoflow.runtime.pace import Pace
 from cryptoflow.settings import home
 from cryptoflow.venues.base import Venue
@@ -27,8 +27,8 @@ TIMEOUT_S = 10.0
 WHOLE_WITHIN_S = 60.0
 """For an answer whose every step is in time."""
 
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
-"""A page of a thousand trades has some 200 kB."""
+MAX_ANSWER_BYTES = MAX_FRAME_BYTES
+"""As of a frame, so that any row fits into a record. A page of a thousand trades has some 200 kB."""
 
 HEADERS = {"User-Agent": "cryptoflow", "Accept": "application/json"}
 """Coinbase refuses a client without a name."""

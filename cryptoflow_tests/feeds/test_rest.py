@@ -10,7 +10,9 @@ import pytest
 
 from cryptoflow.errors import FeedDisconnectedError, FeedUnreachableError
 from cryptoflow.feeds.rest import Rest, fetch
+from cryptoflow.feeds.socket import MAX_FRAME_BYTES
 from cryptoflow.venues import VENUES
+from cryptoflow.venues.past import Wanted
 
 STOP = threading.Event()
 
@@ -28,6 +30,11 @@ class Echo(BaseHTTPRequestHandler):
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             self.wfile.write(b"ff\r\nthis is less")
+            return
+        if self.path.startswith("/long/"):
+            self.send_response(int(status))
+            self.end_headers()
+            self.wfile.write(b'["%b"]' % (b"x" * MAX_FRAME_BYTES))
             return
         if self.path.startswith("/drops/"):
             self.send_response(int(status))
@@ -80,6 +87,13 @@ def test_no_answer_is_worth_another_try(rest_url: str, closed_port: int) -> None
     for path in ("/none", "/broken/200", "/broken/429", "/broken/503", "/elsewhere/302"):
         with pytest.raises(FeedDisconnectedError, match="no answer"):
             fetch(rest_url, path)
+
+
+def test_no_answer_is_longer_than_what_a_dead_letter_takes(rest_url: str) -> None:
+    answer = fetch(rest_url, "/long/200")
+    assert len(answer.body) == MAX_FRAME_BYTES
+    with pytest.raises(FeedDisconnectedError, match="can't be read"):
+        VENUES["binance"].read(VENUES["binance"].ask(Wanted(("Binance", "BTC", "USDT"), 0, 1, 1, 2)), answer)
 
 
 def test_an_answer_that_comes_drop_by_drop_has_no_end_and_is_none(
