@@ -30,12 +30,12 @@ A window goes by the time of writing, so a late upsert lands in a newer file; a 
 """
 
 
-GC_GRACE_S = 600
+GC_GRACE_S = 3 * 3600
 """How long Cassandra keeps note of a row that was removed or has expired, in s, in tables that let go of many.
 
 Its default is ten days, and a read that comes upon 100,000 such notes is refused: a list of all pairs soon after
-candles have begun to expire, one of the marks while a venue's clock is wrong. A mark that comes back, from a replica
-that was away for longer, is worked off once more.
+candles have begun to expire, one of the marks while a venue's clock is wrong. It is not less than the time for which
+Cassandra keeps what a node missed, three hours by default, as that is kept no longer than this.
 """
 
 DEFAULT_GC_GRACE_S = 864_000
