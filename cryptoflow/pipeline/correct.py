@@ -14,7 +14,7 @@ from cryptoflow.model.candle import Candle, CandleKey, CandleRow, DirectionRow, 
 from cryptoflow.model.trade import Pair
 from cryptoflow.model.verdict import LOG_CUT
 from cryptoflow.model.window import HOUR
-from cryptoflow.pipeline.judge import Beside, Finding, find, has_trades, hour_row, settled, still_proven
+from cryptoflow.pipeline.judge import Beside, Finding, find, has_trades, hour_row, settled
 from cryptoflow.pipeline.marking import EVERY_PAIR, JOINED, whole_mark
 from cryptoflow.pipeline.recompute import Made
 from cryptoflow.pipeline.repair_plan import Plan
@@ -173,9 +173,6 @@ class Corrector:
             self._writer.remove(CANDLES, extra.candles, timestamp)
             self._writer.remove(TRADE_WINDOWS, extra.sides, timestamp)
             trades += sum(candle.trades for candle in candles) - touched.trades
-        cut = (plan.cut or plan.partly) and not proven
-        if cut and known and not different and not extra.candles and still_proven(known, late, trades):
-            return RepairedHour(known, 0, 0)
         row = hour_row(
             pair,
             plan,
@@ -186,7 +183,7 @@ class Corrector:
             added=max(0, trades - before),
             duplicates=made.duplicates,
             rewritten=len(different) + len(extra.candles or extra.sides),
-            cut=cut,
+            cut=(plan.cut or plan.partly) and not proven,
         )
         return RepairedHour(row, len(different), len(extra.candles))
 

@@ -7,7 +7,7 @@ import msgspec
 
 from cryptoflow.model import verdict
 from cryptoflow.model.trade import Pair
-from cryptoflow.model.verdict import LOG_CUT, REPAIRED, SUSPECT, Facts, Numbers, Range, Run, holes, joined, missing
+from cryptoflow.model.verdict import LOG_CUT, REPAIRED, Facts, Numbers, Range, Run, holes, joined, missing
 from cryptoflow.model.window import HOUR, utc_midnight
 from cryptoflow.pipeline.marking import AHEAD, LATE
 from cryptoflow.pipeline.place import EMPTY_HOURS
@@ -158,17 +158,6 @@ def hour_row(
     if plan.to_its_end:
         return judged
     return judged._replace(reason=f"{judged.reason}, until {plan.end:%H:%M}", missing=None)
-
-
-def still_proven(known: HourRow, late: Iterable[MarkRow], trades: int) -> bool:
-    """Whether numbers have proven an hour before the log was cut, and nothing has come or gone since.
-
-    Args:
-        late: the marks that are worked off.
-        trades: in its candles.
-    """
-    whole = known.missing is not None and known.verdict != SUSPECT
-    return whole and known.in_candles == trades and not any(mark.trades for mark in late)
 
 
 def _rewritten(known: HourRow | None) -> int:

@@ -147,26 +147,6 @@ def test_hours_that_numbers_prove_are_computed_though_the_live_log_is_cut(world:
     assert {told(world, hour)[0] for hour in hours} == {REPAIRED}
 
 
-def test_an_hour_that_was_proven_stays_so_when_kafka_has_deleted_its_trades(world: World) -> None:
-    begins, every = world.log().ends(), counted(1, T0, 180)
-    world.send(every)
-    world.commit(every, HOUR, begins=begins)
-    finish(world, 3)
-    world.repair()
-    before = [world.hour(HOUR + number * ONE_HOUR) for number in range(3)]
-    assert [row.verdict for row in before] == [SUSPECT, COMPLETE, SUSPECT]
-    world.delete_before({place: end for place, end in world.log().ends().items() if end})
-    world.repair(*(row.hour for row in before))
-    assert world.hour(before[1].hour) == before[1]
-    assert [told(world, row.hour)[:2] for row in before[::2]] == [(SUSPECT, LOG_CUT)] * 2
-
-    # A trade that comes late can't be put in: it is not whole any more.
-    late = counted(200, T0 + HOUR_S + 30, 1)
-    world.commit([], HOUR + 3 * ONE_HOUR, [world.mark(late[0], world.send(late, at_s=T0 + 5 * HOUR_S))])
-    world.repair()
-    assert told(world, before[1].hour)[:2] == (SUSPECT, LOG_CUT)
-
-
 def test_trades_that_were_filled_in_stay_though_their_topic_is_gone(world: World) -> None:
     begun(world)
     every = counted(1, T0, 60)
