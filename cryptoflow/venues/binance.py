@@ -6,6 +6,7 @@ Binance lacks is subscribed like any other.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -172,7 +173,8 @@ class Binance(Venue):
         try:
             answered(answer, _fault_decoder)
         except FeedRefusedError:
-            return f'"code":{INVALID_SYMBOL}'.encode() not in answer.body
+            with suppress(*DECODE_ERRORS):
+                return _fault_decoder.decode(answer.body).code != INVALID_SYMBOL
         return True
 
     def ask(self, wanted: Wanted) -> Request:
