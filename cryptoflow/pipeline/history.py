@@ -11,7 +11,7 @@ from cryptoflow.feeds.gaps import Earlier, Standing, bounded
 from cryptoflow.feeds.source import Feed
 from cryptoflow.kafka_io.history import HistoryProducer
 from cryptoflow.kafka_io.tail import ENOUGH_BLOCKS, last_trades, newest_values
-from cryptoflow.model.trade import Pair, Trade, kafka_key
+from cryptoflow.model.trade import DECODE_ERRORS, Pair, Trade, kafka_key
 from cryptoflow.settings import KafkaSettings
 from cryptoflow.venues.events import Recorded, Unreadable
 from cryptoflow.venues.reading import subscribed_pairs
@@ -69,7 +69,7 @@ def _read(value: bytes) -> Standing:
     """How a pair stood; what can't be read is as good as lost: the log's end tells the newest gaps."""
     try:
         return _decoder.decode(value)
-    except msgspec.DecodeError:
+    except DECODE_ERRORS:
         return Standing()
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from cryptoflow.model.trade import DECODE_ERRORS
 from cryptoflow.runtime.holder import Holder
 
 
@@ -61,7 +62,7 @@ def read_record(value: bytes | None) -> Record | None:
     """The record; None for what is none, or one of a later version: it is passed over."""
     try:
         return _decoder.decode(value or b"")
-    except (msgspec.DecodeError, UnicodeError):
+    except DECODE_ERRORS:
         return None
 
 

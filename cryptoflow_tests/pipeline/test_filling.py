@@ -177,8 +177,9 @@ def test_what_was_put_down_is_read_again_and_what_can_not_be_read_stops_no_start
             standing = Standing((Gap(*pair, 1, 3, "cut", ((5, 6), (8, 8))),), (9, 7))
             past.keep({pair: standing, ("Coinbase", "ETH", "USD"): standing})
             assert earlier_of(kafka, feed).standings == {pair: standing}
-            producer.put_gaps({b"Coinbase~BTC~USD": b"garbage"})
-        assert earlier_of(kafka, feed).standings == {pair: Standing()}
+            for garbage in (b"garbage", b'{"gaps": [{"market": "\xff"}]}', b'{"x":' + b"[" * 100_000):
+                producer.put_gaps({b"Coinbase~BTC~USD": garbage})
+                assert earlier_of(kafka, feed).standings == {pair: Standing()}
 
 
 @pytest.mark.usefixtures("one_spark")

@@ -132,7 +132,7 @@ def test_a_claim_that_could_not_be_judged_puts_those_that_follow_in_doubt_too() 
 def test_records_are_read_as_they_were_written_and_others_passed_over() -> None:
     for record in (claim("a", "b"), beat("a", 5), Release("a", 5)):
         assert read_record(write_record(record)) == record
-    for strange in (None, b"", b"\xff", b"{}", b'{"kind":"new"}'):
+    for strange in (None, b"", b"\xff", b"{}", b'{"kind":"new"}', b'{"x":' + b"[" * 100_000):
         assert read_record(strange) is None
 
 
