@@ -13,7 +13,7 @@ import typer
 
 from cryptoflow import settings
 from cryptoflow.cli.options import environment, with_settings
-from cryptoflow.cli.screen import WAITING, Candles, Rate, Screen, figures_line, screen, totals
+from cryptoflow.cli.screen import Candles, Rate, Screen, figures_line, remarks, screen, totals
 from cryptoflow.cli.services import fetching
 from cryptoflow.errors import CryptoflowError
 from cryptoflow.feeds.source import SIMULATED, destination
@@ -245,8 +245,8 @@ class RunCommand:
             self._console.print(candle_table(newest, width=self._console.width))
         shown = totals(read_statuses(self._home, run_id))
         self._say("   ".join(f"{name} {value:,.0f}" for name, value in shown.items()))
-        if shown.get(WAITING):
-            self._say(f"{shown[WAITING]:,.0f} trades wait for a repair: `cryptoflow repair` works them off.")
+        for sentence in remarks(shown):
+            self._say(sentence)
         self._say(f"Run {run_id}: {status.value}.")
         if status == DagsterRunStatus.FAILURE:
             raise CryptoflowError(failure(instance, run_id) or "The run failed; its log in Dagster says why.")

@@ -19,6 +19,8 @@ PLAIN_EVERY_S = 10.0
 
 WAITING = "waiting for repair"
 
+NO_TRADE = "No trade has come: the run's log tells why, and `cryptoflow doctor` whether the feed can be reached."
+
 Candles = Sequence[Candle | CandleRow]
 
 
@@ -73,6 +75,14 @@ def figures_line(parts: Mapping[str, PartStatus], trades_per_s: float) -> str:
     """The figures as one line."""
     shown = {"trades/s": trades_per_s, **totals(parts)}
     return "   ".join(f"{name} {value:,.0f}" for name, value in shown.items())
+
+
+def remarks(shown: Mapping[str, float]) -> list[str]:
+    """What is to be said of the figures at a run's end, in sentences."""
+    said = [] if shown["trades"] else [NO_TRADE]
+    if waiting := shown.get(WAITING):
+        said.append(f"{waiting:,.0f} trades wait for a repair: `cryptoflow repair` works them off.")
+    return said
 
 
 class Rate:

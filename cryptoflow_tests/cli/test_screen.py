@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from rich.console import Console
 
-from cryptoflow.cli.screen import Rate, figures_line, screen, totals
+from cryptoflow.cli.screen import NO_TRADE, Rate, figures_line, remarks, screen, totals
 from cryptoflow.model.candle import Candle, Side
 from cryptoflow.runtime.metrics import AggregateMetrics, FeedMetrics, IngestMetrics, MemoryMetrics, StreamMetrics
 from cryptoflow.runtime.status import PartStatus
@@ -84,6 +84,13 @@ def test_gaps_and_refusals_show_only_where_there_are_some() -> None:
 def test_what_waits_for_a_repair_shows_while_something_does() -> None:
     assert totals(aggregating(waiting_trades=4))["waiting for repair"] == 4
     assert "waiting for repair" not in totals(aggregating(waiting_trades=0))
+
+
+def test_a_run_that_got_no_trade_says_so_at_its_end_and_one_that_left_something_to_do_what() -> None:
+    assert remarks(totals(KAFKA_MODE)) == remarks(totals(MEMORY_MODE)) == []
+    assert remarks(totals({})) == [NO_TRADE]
+    [waiting] = remarks(totals(KAFKA_MODE | aggregating(waiting_trades=4)))
+    assert waiting.startswith("4 trades wait for a repair")
 
 
 def test_a_backlog_shows_with_its_rate_and_what_is_left_while_there_is_one() -> None:
